@@ -1,0 +1,122 @@
+"""Learning to Invert (Wu et al. 2023): a network learns update -> image on auxiliary data, under the known defense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from gibench.attacks import Attack
+from gibench.attacks.labels import labels_of
+from gibench.draws import Draws
+from gibench.learned.fit import minimise, seeded
+from gibench.message import make_message, mean_message
+from gibench.types import Batch, Guess, Update, View
+
+
+@dataclass(frozen=True)
+class LearningToInvert(Attack):
+    """Messages on auxiliary images with the defense's fresh randomness at every use -> principal components -> MLP.
+
+    Paper: principal components of the simulated messages instead of a random subset or hash (better at equal size);
+    each message is divided by its norm, whose logarithm becomes one more feature, and jittered while training, which
+    keeps the network from leaning on directions that hold next to nothing.
+    """
+
+    citation: ClassVar[str] = "Wu, Chen, Guo, Weinberger: Learning to invert, UAI 2023, arXiv 2210.10880"
+    needs: ClassVar[frozenset[str]] = frozenset({"batch_size", "aux_data", "defense_spec"})
+    adaptive: ClassVar[bool] = True
+    components: Annotated[int, Field(ge=1)] = 512
+    width: Annotated[int, Field(ge=1)] = 512
+    epochs: Annotated[int, Field(ge=1)] = 30
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    jitter: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+
+    def reconstruct(self, view: View, draws: Draws) -> Guess:
+        assert view.aux is not None
+        b = view.shape[0]
+        once = draws.of((0,))
+        n = len(view.aux.y) // b * b
+        x, y = view.aux.x[:n].unflatten(0, (-1, b)), view.aux.y[:n].unflatten(0, (-1, b))
+        stochastic = view.defense is not None and view.defense.stochastic
+
+        def messages(chosen: Tensor, stream: Draws) -> Tensor:
+            return _flat(_simulate(view, Batch(x[chosen], y[chosen]), stream))
+
+        first = torch.cat(
+            [messages(part, once.at("simulate", i)) for i, part in enumerate(torch.arange(len(x)).split(128))]
+        )
+        features, jitter = _principal(first, self.components, self.jitter)
+        kept = features(first)
+        net = seeded(once.at("net"), lambda: _mlp(kept.shape[1], self.width, x[0].numel())).to(kept)
+
+        def loss(chosen: Tensor, step: Draws) -> Tensor:
+            seen = features(messages(chosen, step)) if stochastic else kept[chosen]
+            seen = seen + jitter * torch.randn(seen.shape, generator=step.at("jitter").generator()).to(seen)
+            return _assigned_error(net(seen).view(-1, *x.shape[1:]), x[chosen])
+
+        minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=self.lr, draws=once.at("fit"))
+        observed = mean_message([view.update, *view.rounds])
+        with torch.no_grad():
+            guess = net(features(_flat(observed))).view(-1, *view.shape)
+        return Guess(guess, labels_of(view, observed), torch.zeros(len(guess)).to(guess), self.epochs)
+
+
+def _simulate(view: View, batch: Batch, stream: Draws) -> Update:
+    """The message that clients holding `batch` would send, averaged over as many rounds as the attacker observed."""
+    assert view.defense is not None
+    clients = stream.of(range(len(batch.y)))
+    rounds = range(1 + len(view.rounds))
+    return mean_message([make_message(view.model, view.defense, batch, clients.at(r), view.local) for r in rounds])
+
+
+def _flat(update: Update) -> Tensor:
+    """(v, all shared entries)."""
+    return torch.cat([g.flatten(1) for g in update.values() if g is not None], 1)
+
+
+def _principal(messages: Tensor, components: int, jitter: float) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """Projection on the leading principal directions of the normalised messages, scaled to unit variance with jitter.
+
+    Also returns what noise of deviation `jitter` on every entry of a normalised message becomes in each feature.
+    """
+
+    def normal(m: Tensor) -> tuple[Tensor, Tensor]:
+        norm = m.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        return m / norm, norm.log()
+
+    unit, size = normal(messages)
+    centre = unit.mean(0)
+    gram = (unit - centre) @ (unit - centre).T
+    values, vectors = torch.linalg.eigh(gram.double())
+    kept = values > values[-1] * 1e-10
+    values, vectors = values[kept][-components:], vectors[:, kept][:, -components:]
+    deviation = (values / len(unit) + jitter**2).sqrt()
+    basis = (unit - centre).T @ (vectors / values.sqrt() / deviation).to(unit)
+    mean, spread = size.mean(), size.std() + 1e-6
+
+    def features(m: Tensor) -> Tensor:
+        unit, size = normal(m)
+        return torch.cat([(unit - centre) @ basis, (size - mean) / spread], 1)
+
+    return features, torch.cat([jitter / deviation, torch.zeros(1).to(deviation)]).to(unit)
+
+
+def _mlp(inputs: int, width: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, outputs), nn.Sigmoid()
+    )
+
+
+def _assigned_error(guess: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error after one-to-one assignment within each batch, (n, b, c, h, w) both."""
+    if truth.shape[1] > 1:
+        cost = (guess.detach().unsqueeze(2) - truth.unsqueeze(1)).square().flatten(3).mean(3)
+        order = torch.stack([torch.as_tensor(linear_sum_assignment(c.cpu().numpy())[1]) for c in cost])
+        truth = torch.stack([images[chosen] for images, chosen in zip(truth, order.to(truth.device), strict=True)])
+    return (guess - truth).square().mean()

@@ -1,0 +1,160 @@
+"""The story of a cell: a trained client sends a message, an attack that sees what the threat model grants answers,
+and what comes back is scored. The file to read first."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from gibench.client import Trained, load_parts, local_of, restore, train
+from gibench.datasets import Dataset, Parts
+from gibench.defenses import Defense
+from gibench.draws import Draws
+from gibench.grid import Cell, Client
+from gibench.judge import gallery_of, judge_net, judged_right, train_judge
+from gibench.machine import peak_mib, provenance
+from gibench.message import make_message, transmitted
+from gibench.scoring import score
+from gibench.store import Store
+from gibench.threat import capabilities
+from gibench.tuning import settle, tune
+from gibench.types import Batch, Images, View
+
+
+def run_cell(cell: Cell, store: Store, device: str) -> None:
+    """Attack one client and store a row per victim image. Its client and judge must be in the store."""
+    clock = time.perf_counter()
+    parts = _parts(cell.client.dataset, cell.client.client_images, cell.client.aux_images, device)
+    chosen = _tuned(cell, parts, store, device)
+    victims, index = victims_of(parts.test, cell.victims, cell.batch)
+    view, sent = observe(cell, cell.client, parts, victims, store, device)
+    attack_draws = Draws((cell.id, "attack"), range(cell.victims))
+    guess = settle(cell.attack, chosen).reconstruct(view, attack_draws)
+    judge = load_judge(cell.client, parts, store)
+    tuned = json.dumps(chosen) if chosen else ""
+    rows, x = score(victims, sent, guess, index, judge, gallery_of(parts.test), tuned)
+    names = {"victims": victims.x, "transmitted": sent.x, "reconstructions": x}
+    store.write_tensors(f"images/{cell.id}", {name: (t * 255).round().byte() for name, t in names.items()})
+    cost = {"seconds": time.perf_counter() - clock, "peak_mib": peak_mib(device)}
+    origin = provenance(device) | {"cell": cell.identity(), "tuned": chosen, "seconds": cost["seconds"]}
+    store.write_rows("cells", cell.id, [{**cell.describe(), **row, **cost} for row in rows], origin)
+
+
+def run_client(client: Client, store: Store, device: str) -> None:
+    """Train one client, keep its checkpoints and its row."""
+    parts = _parts(client.dataset, client.client_images, client.aux_images, device)
+    trained, row = train(client, parts)
+    place = f"cache/clients/{client.id}"
+    for checkpoint, weights in trained.checkpoints.items():
+        store.write_tensors(f"{place}/{checkpoint}", weights)
+    store.write_tensors(f"{place}/defense", trained.defense.state)
+    store.write_tensors(f"{place}/studied", trained.studied)
+    judge = load_judge(client, parts, store)
+    row["judge_accuracy"] = float(judged_right(judge, parts.test.x, parts.test.y).mean())
+    row["peak_mib"] = peak_mib(device)
+    store.write_rows("clients", client.id, [row], provenance(device) | {"client": client.identity()})
+
+
+def victims_of(images: Images, v: int, b: int) -> tuple[Batch, torch.Tensor]:
+    """The first v * b images in their stored order, as v clients with b images each, and their indices (v, b)."""
+    if v * b > len(images.y):
+        raise ValueError(f"{v} victims of {b} images are more than the {len(images.y)} images of this part")
+    index = torch.arange(v * b).view(v, b)
+    return Batch(images.x[: v * b].unflatten(0, (v, b)), images.y[: v * b].unflatten(0, (v, b))), index.to(
+        images.y.device
+    )
+
+
+def observe(
+    cell: Cell, client: Client, parts: Parts, victims: Batch, store: Store, device: str, stage: str = "victims"
+) -> tuple[View, Batch]:
+    """What the server sees of `victims` under the cell's threat model, and the images that the model really saw.
+
+    The message depends on the client, the checkpoint and the batch size, not on the attack: all attacks of a setting
+    answer the same one.
+    """
+    trained = load_trained(client, store, device)
+    net = restore(client, trained, cell.checkpoint, device)
+    local = local_of(client.training)
+    draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
+    messages = [make_message(net, trained.defense, victims, draws.at(r), local) for r in range(cell.rounds)]
+    granted = capabilities(cell.threat)
+    b, c, h, w = victims.x.shape[1:]
+    view = View(
+        model=net,
+        update=messages[0],
+        kind="gradient" if local is None else "delta",
+        shape=(b, c, h, w),
+        classes=client.dataset.classes,
+        labels=victims.y if "labels" in granted else None,
+        aux=parts.aux if "aux_data" in granted or cell.attack.control else None,
+        defense=trained.defense if "defense_spec" in granted else None,
+        studied=trained.studied if "defense_params" in granted else {},
+        local=local if "local_hparams" in granted else None,
+        rounds=tuple(messages[1:]) if "many_rounds" in granted else (),
+    )
+    return view, transmitted(trained.defense, victims, draws.at(0), local)
+
+
+def load_trained(client: Client, store: Store, device: str) -> Trained:
+    """The artefacts that `run_client` left."""
+    place = f"cache/clients/{client.id}"
+
+    def read(name: str) -> Mapping[str, torch.Tensor]:
+        tensors = store.read_tensors(f"{place}/{name}")
+        if tensors is None:
+            raise FileNotFoundError(f"client {client.id} has not been trained: {store.out}/{place}/{name} is missing")
+        return {key: tensor.to(device) for key, tensor in tensors.items()}
+
+    defense: Defense = replace(client.defense, state=read("defense"))
+    return Trained({name: read(name) for name in ("init", "early", "final")}, defense, read("studied"))
+
+
+def load_judge(client: Client, parts: Parts, store: Store) -> nn.Module:
+    """The judge of this client's dataset, trained on first use."""
+    caps = f"{client.client_images}-{client.aux_images}"
+    place = f"cache/judges/{client.dataset.spec()}-{client.dataset.checksum[-8:]}-{caps}".replace('"', "")
+    draws = Draws(("judge", client.dataset.spec()))
+    weights = store.read_tensors(place)
+    if weights is None:
+        net = train_judge(parts, client.dataset.classes, draws)
+        store.write_tensors(place, net.state_dict())
+        return net
+    net = judge_net(parts, client.dataset.classes, draws)
+    net.load_state_dict(weights)
+    return net.to(parts.aux.x).eval()
+
+
+def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, object]:
+    """The frozen choice of the attack's open fields, made once per setting and kept."""
+    if not cell.attack.open_fields():
+        return {}
+    client = cell.rehearsal
+    count = min(cell.tune_images, len(parts.tune.y) // cell.batch)
+    setting = (
+        cell.checkpoint,
+        cell.batch,
+        cell.threat,
+        cell.rounds,
+        count,
+        json.dumps(cell.attack.identity(), default=str),
+    )
+    draws = Draws((client.id, "tune", *setting), range(count))
+    place = f"cache/tuned/{draws.seed():016x}.json"
+    if (kept := store.read_json(place)) is not None:
+        return kept
+    batch, _ = victims_of(parts.tune, count, cell.batch)
+    chosen = tune(cell.attack, batch, lambda held: observe(cell, client, parts, held, store, device, "tune")[0], draws)
+    store.write_json(place, chosen)
+    return chosen
+
+
+@lru_cache(maxsize=2)
+def _parts(dataset: Dataset, client_images: int | None, aux_images: int | None, device: str) -> Parts:
+    return load_parts(dataset, client_images, aux_images, device)

@@ -1,0 +1,173 @@
+"""A suite's grid: every client to train and every cell to attack, each with an identity made of all its settings."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+from gibench.attacks import Attack
+from gibench.datasets import Dataset
+from gibench.defenses import Defense
+from gibench.models import Model
+from gibench.registry import build, expand
+from gibench.suite import Suite, Training
+from gibench.threat import capabilities, missing
+
+PROTOCOL = 1  # raised when the meaning of results changes; results of two protocols never share a folder
+
+
+@dataclass(frozen=True)
+class Client:
+    """One federated training under one defense."""
+
+    dataset: Dataset
+    model: Model
+    defense: Defense
+    seed: int
+    training: Training
+    client_images: int | None
+    aux_images: int | None
+
+    @cached_property
+    def id(self) -> str:
+        return _digest(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "protocol": PROTOCOL,
+            "dataset": self.dataset.identity(),
+            "model": self.model.identity(),
+            "defense": self.defense.identity(),
+            "seed": self.seed,
+            "training": self.training.model_dump(),
+            "client_images": self.client_images,
+            "aux_images": self.aux_images,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The columns that name this client in results."""
+        return {
+            "client": self.id,
+            "dataset": self.dataset.spec(),
+            "model": self.model.spec(),
+            "defense": self.defense.spec(),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack on one client at one checkpoint under one threat model."""
+
+    client: Client
+    checkpoint: str
+    batch: int
+    threat: str
+    rounds: int
+    attack: Attack
+    victims: int
+    tune_images: int
+
+    @cached_property
+    def id(self) -> str:
+        return _digest(self.identity())
+
+    @cached_property
+    def rehearsal(self) -> Client:
+        """The client on which open settings are tuned: an adaptive attack's own, otherwise the undefended one."""
+        if self.attack.adaptive:
+            return self.client
+        return replace(self.client, defense=cast(Defense, build("defenses", "none")))
+
+    @property
+    def clients(self) -> list[Client]:
+        """The clients that must have been trained."""
+        return [self.client, self.rehearsal] if self.attack.open_fields() else [self.client]
+
+    @property
+    def skip(self) -> str:
+        """Why this pair cannot run under its threat model; empty if it can."""
+        if self.attack.control:
+            return ""
+        needs = self.attack.needs | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
+        return missing(needs, self.threat)
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "client": self.client.identity(),
+            "checkpoint": self.checkpoint,
+            "batch": self.batch,
+            "threat": self.threat,
+            "rounds": self.rounds,
+            "attack": self.attack.identity(),
+            "victims": self.victims,
+            "tune_images": self.tune_images if self.attack.open_fields() else None,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The columns that name this cell in results."""
+        return {
+            "cell": self.id,
+            **self.client.describe(),
+            "checkpoint": self.checkpoint,
+            "batch": self.batch,
+            "threat": self.threat,
+            "labels": "given" if "labels" in capabilities(self.threat) else "inferred",
+            "rounds": self.rounds,
+            "attack": self.attack.spec(),
+            "adaptive": self.attack.adaptive,
+        }
+
+
+def cells(suite: Suite) -> list[Cell]:
+    """Every cell in the order in which it should run; `none` and `prior_only` are always among them.
+
+    Raises InputError for the first entry that cannot be built.
+    """
+    found: dict[str, Cell] = {}
+    for block in [{}, *(b.model_dump(exclude_none=True) for b in suite.extra)]:
+        for cell in _block(suite.model_copy(update=block)):
+            found.setdefault(cell.id, cell)
+    return list(found.values())
+
+
+def clients(grid: list[Cell]) -> list[Client]:
+    """The clients that the cells need, each once."""
+    return list({client.id: client for cell in grid if not cell.skip for client in cell.clients}.values())
+
+
+def _block(suite: Suite) -> list[Cell]:
+    datasets = cast(list[Dataset], _entries("datasets", suite.datasets))
+    models = cast(list[Model], _entries("models", suite.models))
+    defenses = cast(list[Defense], _entries("defenses", ["none", *suite.defenses]))
+    attacks = cast(list[Attack], _entries("attacks", ["prior_only", *suite.attacks]))
+    return [
+        Cell(
+            Client(dataset, model, defense, seed, suite.training, suite.client_images, suite.aux_images),
+            checkpoint,
+            batch,
+            threat,
+            suite.rounds,
+            attack,
+            suite.victims,
+            suite.tune_images,
+        )
+        for dataset, model, seed, defense in itertools.product(datasets, models, suite.seeds, defenses)
+        for checkpoint, batch, threat in itertools.product(suite.checkpoints, suite.batch_sizes, suite.threats)
+        for attack in attacks
+    ]
+
+
+def _entries(kind: str, specs: list[str]) -> list[Any]:
+    """Entries in the order written, each once; a name's own `prior_only(...)` or `none` replaces the one added."""
+    found = {entry.spec(): entry for spec in specs for entry in expand(kind, spec)}
+    return list(found.values())
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,114 @@
+"""What became of every cell: done, failed, skipped or missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gibench.leaderboard.columns import PLACE, SETTING
+from gibench.leaderboard.order import in_suite_order
+
+if TYPE_CHECKING:
+    from gibench.store import Results
+
+CELL = ["cell", "client", *PLACE, "attack", "adaptive", "seed", "status", "reason"]
+FAILED_SHARE = 0.05
+
+
+def cell_table(results: Results) -> pd.DataFrame:
+    """One row per planned cell, in table order: its fields, outcome, reason, victims, failed victims.
+
+    What was recorded but is not planned belongs to another run in the same folder and does not count, unless no plan
+    is known. `setting` and `place` number the rows that share a setting, and a setting and a defense.
+    """
+    recorded = results.rows.reindex(columns=CELL).drop_duplicates("cell")
+    planned = pd.DataFrame(results.grid.get("cells", []), dtype=object).reindex(columns=CELL)
+    rounds = dict(zip(recorded["cell"], recorded["rounds"], strict=True))
+    planned["rounds"] = [_rounds(rounds.get(c), r) for c, r in zip(planned["cell"], planned["rounds"], strict=True)]
+    records = (planned if len(planned) else recorded).to_dict("records")
+    outcomes = _outcomes(results.rows)
+    broken = _failed_clients(results.clients)
+    cells = pd.DataFrame(
+        [_judged(record, outcomes, broken) for record in records], columns=[*CELL, "victims", "failed"]
+    )
+    cells = cells.astype({"batch": "int64", "rounds": "int64", "adaptive": "bool"})
+    cells = in_suite_order(cells, results.grid.get("suite", {}))
+    cells["setting"] = cells.groupby(SETTING, sort=False, dropna=False).ngroup()
+    cells["place"] = cells.groupby(PLACE, sort=False, dropna=False).ngroup()
+    return cells
+
+
+def verdict(cells: pd.DataFrame) -> tuple[str, str]:
+    """Status and reason of the seeds of one attack at one place, taken together."""
+    asked = cells[cells["status"] != "skipped"]
+    if asked.empty:
+        return "skipped", first(cells["reason"])
+    failed = asked[asked["status"] == "failed"]
+    if len(failed):
+        share = "" if len(failed) == len(asked) else f"{len(failed)} of {len(asked)} cells failed: "
+        return "failed", share + (first(failed["reason"]) or "no reason recorded")
+    done = asked[asked["status"] == "ok"]
+    if done.empty:
+        return "missing", "no result yet"
+    victims, lost = int(done["victims"].sum()), int(done["failed"].sum())
+    if lost > FAILED_SHARE * victims:
+        return "failed", f"{lost} of {victims} victims failed: {first(done['reason']) or 'no reason recorded'}"
+    absent = len(asked) - len(done)
+    return "ok", f"{absent} of {len(asked)} cells missing" if absent else ""
+
+
+def first(reasons: pd.Series[str]) -> str:
+    """The first reason that says something."""
+    return next((text for text in reasons if text), "")
+
+
+def _outcomes(rows: pd.DataFrame) -> dict[Any, dict[str, Any]]:
+    """Per recorded cell: status, reason, the number of victims and how many of them failed."""
+    rows = rows.reindex(columns=["cell", "victim", "status", "reason", "psnr"])
+    rows = rows.assign(bad=(rows["status"] == "failed") | rows["psnr"].isna(), reason=text_of(rows["reason"]))
+    outcomes: dict[Any, dict[str, Any]] = {}
+    for cell, part in rows.groupby("cell", sort=False):
+        whole, bad = part[part["victim"].isna()], part[part["bad"]]
+        outcomes[cell] = {
+            "status": "failed" if len(whole) == len(part) else "ok",
+            "reason": first(whole["reason"]) or first(bad["reason"]),
+            "victims": part["victim"].nunique(),
+            "failed": bad["victim"].nunique(),
+        }
+    return outcomes
+
+
+def _judged(record: dict[str, Any], outcomes: dict[Any, dict[str, Any]], broken: dict[Any, str]) -> dict[str, Any]:
+    planned = record["status"]
+    record |= {"status": "missing", "reason": _text(record["reason"]), "victims": 0, "failed": 0}
+    record["rounds"] = _rounds(record["rounds"], None)
+    record["batch"] = 1 if pd.isna(record["batch"]) else record["batch"]
+    record["adaptive"] = not pd.isna(record["adaptive"]) and bool(record["adaptive"])
+    if record["cell"] in outcomes:
+        return record | outcomes[record["cell"]]
+    if planned == "skipped":
+        return record | {"status": "skipped"}
+    if record["client"] in broken:
+        return record | {"status": "failed", "reason": f"its client failed: {broken[record['client']]}"}
+    return record
+
+
+def _failed_clients(clients: pd.DataFrame) -> dict[Any, str]:
+    clients = clients.reindex(columns=["client", "status", "reason"])
+    failed = clients[clients["status"] == "failed"]
+    return dict(zip(failed["client"], text_of(failed["reason"]), strict=True))
+
+
+def text_of(column: pd.Series[Any]) -> pd.Series[str]:
+    """A column of texts with its nulls as empty texts."""
+    return column.astype(object).map(_text)
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _rounds(recorded: Any, planned: Any) -> int:
+    """A grid of one-round cells need not say so."""
+    return next((int(value) for value in (recorded, planned) if value is not None and not pd.isna(value)), 1)

@@ -1,0 +1,67 @@
+"""Does a setting prove anything? Only where the undefended attack clearly beats the floor."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gibench.leaderboard.aggregate import clustered
+from gibench.leaderboard.bootstrap import interval
+from gibench.leaderboard.cells import verdict
+from gibench.leaderboard.columns import SETTING, UNDEFENDED, is_prior
+from gibench.leaderboard.scores import WHERE, Scores, scores
+
+if TYPE_CHECKING:
+    from gibench.store import Results
+
+LEAST_GAIN = 3.0
+
+
+def validity(results: Results) -> pd.DataFrame:
+    """One row per setting: valid, the strongest undefended attack, its gain over the floor in dB with its 95 %
+    interval (paired per image), and the reason why the setting is not valid."""
+    read = scores(results)
+    rows = []
+    for _, cells in read.cells.groupby("setting", sort=False):
+        setting = cells.iloc[0][SETTING].to_dict()
+        rows.append(setting | _judge(_strongest(read, cells[cells["defense"] == UNDEFENDED])))
+    return pd.DataFrame(rows, columns=[*SETTING, "valid", "attack", "gain", "gain_low", "gain_high", "reason"])
+
+
+def _strongest(read: Scores, cells: pd.DataFrame) -> dict[str, Any]:
+    """The single attack with the greatest mean gain; attacks that failed are no evidence."""
+    found: dict[str, Any] = {"attack": "", "gain": math.nan, "gain_low": math.nan, "gain_high": math.nan}
+    for attack, part in cells.groupby("attack", sort=False):
+        images = read.images[(read.images["place"] == part["place"].iloc[0]) & (read.images["attack"] == attack)]
+        if is_prior(attack) or verdict(part)[0] != "ok":
+            continue
+        floor = read.floor["psnr"].reindex(pd.MultiIndex.from_frame(images[WHERE])).to_numpy()
+        gains = images.assign(gain=images["psnr"] - floor).dropna(subset="gain")
+        if len(gains) and not gains["gain"].mean() <= found["gain"]:
+            low, high = interval(*clustered(gains, ["gain"]))
+            found = {"attack": attack, "gain": float(gains["gain"].mean())}
+            found |= {"gain_low": float(low[0]), "gain_high": float(high[0])}
+    return found
+
+
+def _judge(found: dict[str, Any]) -> dict[str, Any]:
+    gain, low, high = found["gain"], found["gain_low"], found["gain_high"]
+    if np.isnan(gain):
+        reason = "no evidence: no undefended attack has a result here; this setting proves nothing yet"
+    elif gain < LEAST_GAIN:
+        shown = math.floor(gain * 10) / 10  # 2.97 must not read as 3.0
+        reason = (
+            f"no evidence: the undefended attack gains only {shown:.1f} dB over the floor here; "
+            "this setting proves nothing"
+        )
+    elif not low > 0:
+        reason = (
+            f"no evidence: the undefended attack's gain of {gain:.1f} dB over the floor is not significant here "
+            f"(95 % interval {low:.1f} to {high:.1f} dB); this setting proves nothing"
+        )
+    else:
+        reason = ""
+    return found | {"valid": not reason, "reason": reason}

@@ -1,0 +1,50 @@
+"""Seeded construction and minibatch training of small networks, without touching the global generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gibench.draws import Draws
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def seeded(draws: Draws, make: Callable[[], M]) -> M:
+    """Build a module whose initial weights depend on `draws` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draws.seed())
+        return make()
+
+
+def minibatches(n: int, size: int, draws: Draws) -> Iterator[Tensor]:
+    """One shuffled pass over range(n) in pieces of at most `size`."""
+    return iter(torch.randperm(n, generator=draws.generator()).split(size))
+
+
+def minimise(
+    parameters: Iterable[nn.Parameter],
+    loss: Callable[[Tensor, Draws], Tensor],
+    n: int,
+    *,
+    epochs: int,
+    lr: float,
+    draws: Draws,
+    size: int = 64,
+) -> None:
+    """Adam with a cosine schedule over `epochs` shuffled passes; `loss(chosen, draws)` of the chosen indices."""
+    optimizer = torch.optim.Adam(list(parameters), lr=lr)
+    total = epochs * -(-n // size)
+    step = 0
+    for epoch in range(epochs):
+        for chosen in minibatches(n, size, draws.at("order", epoch)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / total))
+            optimizer.zero_grad()
+            loss(chosen, draws.at("step", step)).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            step += 1

@@ -1,0 +1,218 @@
+"""Entries and how they are found: one file, one entry; the file's name is the name that users type.
+
+An entry is a frozen dataclass whose fields are all its settings. `name(field=value, ...)` is its spec; the argument
+list is read as a TOML inline table and checked against the fields, so nothing is ever evaluated. A list given for a
+scalar field is a sweep and makes one entry per value. Other packages add entries through entry points of the group
+`gibench.<kind>`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import itertools
+import pkgutil
+import re
+import sys
+import tomllib
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, TypeVar
+
+import pydantic
+
+
+class InputError(Exception):
+    """A mistake of the user, told in one line: what was wrong and what is allowed."""
+
+
+class Entry:
+    """Base of datasets, models, defenses, attacks and metrics. Subclasses are frozen pydantic dataclasses."""
+
+    citation: ClassVar[str] = ""
+    version: ClassVar[int] = 1  # raised when the meaning of an entry changes; part of every identity
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def entry_name(cls) -> str:
+        return cls.__module__.rsplit(".", 1)[-1]
+
+    @classmethod
+    def summary(cls) -> str:
+        return (sys.modules[cls.__module__].__doc__ or "").strip().splitlines()[0]
+
+    def settings(self) -> dict[str, Any]:
+        """Every hyper-parameter with its value, defaults filled in."""
+        return {f.name: getattr(self, f.name) for f in _settings(type(self))}
+
+    def identity(self) -> dict[str, Any]:
+        """What a result depends on: name, version and all settings."""
+        return {"name": self.entry_name(), "version": self.version, **self.settings()}
+
+    def spec(self) -> str:
+        """The text that builds this entry again: the settings that differ from their defaults, and the knob always."""
+        knob = getattr(self, "knob", None)
+        shown = [
+            f"{f.name}={_toml(value)}"
+            for f in _settings(type(self))
+            if (value := getattr(self, f.name)) != f.default or f.name == knob
+        ]
+        return f"{self.entry_name()}({', '.join(shown)})" if shown else self.entry_name()
+
+    def __str__(self) -> str:
+        return self.spec()
+
+
+E = TypeVar("E", bound=Entry)
+
+KINDS = {"datasets": "dataset", "models": "model", "defenses": "defense", "attacks": "attack", "metrics": "metric"}
+
+
+def names(kind: str) -> list[str]:
+    """All names of a kind, short names included, sorted."""
+    return sorted(_found(kind))
+
+
+def entry_class(kind: str, name: str) -> type[Entry]:
+    """The class behind a name. Raises InputError with the nearest name for a misspelt one."""
+    return _lookup(kind, name)[0]
+
+
+def build(kind: str, spec: str) -> Entry:
+    """One entry from its spec. Raises InputError for anything that is not exactly one valid entry."""
+    entries = expand(kind, spec)
+    if len(entries) != 1:
+        raise InputError(f"{spec}: a list of values is a sweep of {len(entries)} {kind}; one is wanted here")
+    return entries[0]
+
+
+def expand(kind: str, spec: str) -> list[Entry]:
+    """All entries of a spec: one, or the product of its sweeps in the order written."""
+    name, given = parse(spec)
+    cls, preset = _lookup(kind, name)
+    fields = {f.name: f for f in _settings(cls)}
+    for key in given:
+        if key not in fields:
+            hint = _nearest(key, list(fields))
+            raise InputError(f"{name} has no field '{key}'{hint}; its fields are: {', '.join(fields) or 'none'}")
+    given = preset | given
+    sweeps = {k: v for k, v in given.items() if isinstance(v, list) and not _takes_list(cls, k)}
+    for key, values in sweeps.items():
+        if not values:
+            raise InputError(f"{spec}: the sweep over '{key}' is empty; give at least one value")
+    return [
+        _construct(cls, spec, given | dict(zip(sweeps, choice, strict=True)))
+        for choice in itertools.product(*sweeps.values())
+    ]
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """`name(a=1, b=[2, 3])` -> ("name", {"a": 1, "b": [2, 3]})."""
+    match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
+    if not match:
+        raise InputError(f"'{spec}' is not a spec; write name or name(field=value, ...)")
+    name, arguments = match.group(1), match.group(2) or ""
+    try:
+        return name, tomllib.loads(f"given = {{ {arguments} }}")["given"]
+    except tomllib.TOMLDecodeError:
+        raise InputError(
+            f"'{spec}': cannot read '{arguments}'; write field=value, ... with TOML values (1e-3, true, \"text\", [1, 2])"
+        ) from None
+
+
+def fields_of(cls: type[Entry]) -> list[dict[str, Any]]:
+    """Name, type and default of every setting, for listings."""
+    hints = typing.get_type_hints(cls)
+    return [
+        {
+            "name": f.name,
+            "type": _type_name(hints[f.name]),
+            "default": None if f.default is dataclasses.MISSING else f.default,
+        }
+        for f in _settings(cls)
+    ]
+
+
+def suggest(what: str, name: str, allowed: Sequence[str]) -> InputError:
+    """The error for an unknown name, with the nearest one that exists and all that are allowed."""
+    return InputError(f"unknown {what} '{name}'{_nearest(name, allowed)}; allowed: {', '.join(allowed) or 'none'}")
+
+
+def first_problem(error: pydantic.ValidationError) -> str:
+    """A validation error as one line: field, what is allowed, what was given."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {text[0].lower() + text[1:]} (given: {problem['input']!r})" if where else text
+
+
+def _construct(cls: type[Entry], spec: str, given: dict[str, Any]) -> Entry:
+    try:
+        return cls(**given)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{spec}: {first_problem(error)}") from None
+
+
+def _lookup(kind: str, name: str) -> tuple[type[Entry], dict[str, Any]]:
+    found = _found(kind)
+    if name not in found:
+        raise suggest(KINDS[kind], name, sorted(found))
+    cls, preset = found[name]()
+    return cls, preset
+
+
+Loader = Callable[[], tuple[type[Entry], dict[str, Any]]]
+
+
+@cache
+def _found(kind: str) -> dict[str, Loader]:
+    """Every name of a kind with what loads it. Modules of the folder that define no entry are shared parts."""
+    package = importlib.import_module(f"gibench.{kind}")
+    found: dict[str, Loader] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"gibench.{kind}.{info.name}")
+        for cls in _entries_in(vars(module).values(), module.__name__):
+            found[info.name] = lambda cls=cls: (cls, {})  # type: ignore[misc]
+            for short, preset in getattr(module, "SHORT_NAMES", {}).items():
+                found[short] = lambda cls=cls, preset=preset: (cls, preset)  # type: ignore[misc]
+    for point in entry_points(group=f"gibench.{kind}"):
+        found.setdefault(point.name, lambda point=point: (point.load(), {}))  # type: ignore[misc]
+    return found
+
+
+def _entries_in(values: typing.Iterable[Any], module: str) -> Iterator[type[Entry]]:
+    for value in values:
+        if isinstance(value, type) and issubclass(value, Entry) and value.__module__ == module:
+            yield value
+
+
+def _settings(cls: type[Entry]) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(cls) if f.init and f.repr]  # type: ignore[arg-type]
+
+
+def _takes_list(cls: type[Entry], field: str) -> bool:
+    return typing.get_origin(typing.get_type_hints(cls)[field]) in (list, tuple)
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(repr(value) for value in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _nearest(name: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, allowed, n=1)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return str(value)

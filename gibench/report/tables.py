@@ -1,0 +1,106 @@
+"""What every report shows, before it becomes text: tables with their lines and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gibench.leaderboard import aggregate, validity
+from gibench.leaderboard.columns import PSEUDO, SETTING, UNDEFENDED
+from gibench.report.headline import HIGH_DB, LOW_DB, Line, defense_line, floor_line
+from gibench.report.text import one_line
+
+if TYPE_CHECKING:
+    from gibench.store import Results
+
+TABLE = [name for name in SETTING if name != "checkpoint"]
+SHOWN_NOTES = 12
+EMPTY = "No results yet: nothing has been run, or nothing of it could be read."
+LEGEND = (
+    "How to read it: a higher PSNR means that more of the image leaks. The floor (prior only) is what an attacker gets "
+    "without seeing any update; gain is worst minus floor. Worst: per image the best of all attacks, mean and 95 % "
+    "interval, at the checkpoint (at) that leaks most. Oblivious: the attacks unaware of the defense. Model accuracy: "
+    "final model, defense on at inference; raw: on raw images. Attack accuracy: the true class can be read off the "
+    "reconstruction; identified: the true image can be picked from a gallery. "
+    f"Leak: low < {LOW_DB:.0f} dB of gain, some, HIGH > {HIGH_DB:.0f} dB; unproven: no evidence that nothing leaks. "
+    "* = a lower bound, results are lacking."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All defenses in one setting, all checkpoints taken together; `rows` are the aggregated rows behind it."""
+
+    title: str
+    lines: list[Line]
+    notes: list[str]
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Report:
+    title: str
+    tables: list[Table]
+    notes: list[str]
+
+
+def report(results: Results) -> Report:
+    """Everything that a reader sees, in order."""
+    board, valid = aggregate(results), validity(results)
+    tables = [_table(rows, valid) for _, rows in board.groupby(TABLE, sort=False, dropna=False)]
+    damaged = [f"damaged, not counted: {one_line(name)}" for name in results.damaged]
+    return Report(_title(results, board), tables, [*_cell_notes(board), *_strangers(results), *damaged])
+
+
+def _title(results: Results, board: pd.DataFrame) -> str:
+    suite = results.grid.get("suite", {})
+    name = " ".join(str(suite[key]) for key in ("name", "version") if key in suite) or "-"
+    counts = board.loc[(board["status"] == "ok") & ~board["attack"].isin(PSEUDO), "n"]
+    n = "-" if counts.empty else f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    commit = ", ".join(c[:12] + ("-dirty" if "dirty" in c[12:] else "") for c in results.commit.split(", "))
+    protocol = results.grid.get("protocol", "-")
+    return one_line(f"gibench · suite {name} · protocol {protocol} · commit {commit or '-'} · n = {n} images per row")
+
+
+def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
+    first = rows.iloc[0]
+    here = valid[(valid[TABLE] == first[TABLE]).all(axis=1)]
+    verdicts = dict(zip(here["checkpoint"], here["valid"], strict=True))
+    lines = [defense_line(part, verdicts) for _, part in rows.groupby("defense", sort=False)]
+    bare = next((line.checkpoint for line in lines if line.name == UNDEFENDED), "")
+    floor = floor_line(rows, bare)
+    parts = [first["dataset"], first["model"], f"batch {first['batch']}", f"threat {first['threat']}"]
+    parts += [f"labels {first['labels']}", f"{first['rounds']} round{'s' if first['rounds'] != 1 else ''}"]
+    flags = [f"{one_line(row.checkpoint)}: {row.reason}" for row in here.itertuples() if not row.valid]
+    return Table(one_line(" · ".join(map(str, parts))), [floor, *lines] if floor else lines, flags, rows)
+
+
+def _cell_notes(board: pd.DataFrame) -> list[str]:
+    """Failed, missing and skipped pairs, and the incomplete ones, as a short list: one line per attack and reason."""
+    odd = board[~board["attack"].isin(PSEUDO) & ((board["status"] != "ok") | (board["reason"] != ""))]
+    odd = odd.assign(status=odd["status"].replace("ok", "incomplete"))
+    found = []
+    for status in ("failed", "missing", "incomplete", "skipped"):
+        for (attack, reason), part in odd[odd["status"] == status].groupby(["attack", "reason"], sort=False):
+            where = f"{_some(part['defense'])} [{_some(part['dataset'] + ' ' + part['checkpoint'])}]"
+            found.append(one_line(f"{status} ({len(part)}): {attack} on {where}: {reason}"))
+    more = len(found) - SHOWN_NOTES
+    return (
+        found if more <= 0 else [*found[:SHOWN_NOTES], f"and {more} more lines like these: see the csv or json format"]
+    )
+
+
+def _strangers(results: Results) -> list[str]:
+    """Results in the folder that belong to no planned cell."""
+    planned = {cell["cell"] for cell in results.grid.get("cells", [])}
+    others = set(results.rows.reindex(columns=["cell"])["cell"]) - planned
+    return [f"{len(others)} recorded cells belong to another run in this folder"] if planned and others else []
+
+
+def _some(values: Iterable[str]) -> str:
+    """The first three different values and how many more there are."""
+    different = list(dict.fromkeys(values))
+    return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")

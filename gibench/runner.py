@@ -1,0 +1,149 @@
+"""Run a suite: what is done stays, what is missing runs, what fails is recorded and tried again next time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gibench.grid import PROTOCOL, Cell, Client, cells, clients
+from gibench.registry import InputError
+from gibench.store import Store
+from gibench.suite import Suite
+from gibench.workers import Event, Job, Workers
+from gibench.workers.local import LocalWorkers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's grid against what a results folder holds."""
+
+    suite: Suite
+    cells: list[Cell]
+    done: frozenset[str]  # ids of cells and clients with results
+    jobs: list[Job]
+
+    @property
+    def skipped(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.skip]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended."""
+
+    done: int
+    already: int
+    skipped: int
+    failed: list[tuple[str, str]]  # label and reason
+
+
+def make_plan(suite: Suite, store: Store) -> Plan:
+    """The jobs that are still to do, clients before their cells, in an order that keeps workers busy."""
+    grid = cells(suite)
+    store.check(PROTOCOL)
+    running = [cell for cell in grid if not cell.skip]
+    open_cells = [cell for cell in running if not store.done("cells", cell.id)]
+    wanted = {client.id: client for client in clients(grid)}
+    needed = {c.id for cell in open_cells for c in cell.clients}
+    trained = {id for id in wanted if store.done("clients", id)}
+    kept = {id for id in trained if id not in needed or _has_weights(store, id)}
+    to_train = [client for id, client in wanted.items() if id not in kept]
+    jobs: list[Job] = []
+    for client in to_train:
+        jobs.append(Job(client.id, _client_label(client), client))
+    for cell in open_cells:
+        after = tuple(dict.fromkeys(c.id for c in cell.clients))
+        jobs.append(Job(cell.id, _cell_label(cell), cell, after))
+    done = frozenset({cell.id for cell in running if store.done("cells", cell.id)} | kept)
+    return Plan(suite, grid, done, jobs)
+
+
+def run(
+    suite: Suite,
+    out: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    on_event: Callable[[Event, int], None] = lambda event, left: None,
+) -> Summary:
+    """Run what is missing of `suite` into the folder `out` (default: runs/<suite>).
+
+    `workers` processes (default: one per core, or one per GPU) on `device` (auto, cpu or cuda). `on_event` hears what
+    happens and how many jobs are left. Raises InputError before anything starts or changes.
+    """
+    store = Store(out or default_out(suite.name))
+    devices = choose_devices(workers, device)
+    plan = make_plan(suite, store)
+    for dataset in {cell.client.dataset.spec(): cell.client.dataset for cell in plan.cells}.values():
+        dataset.ensure()
+    store.open(describe_grid(plan))
+    return execute(plan, store, LocalWorkers(devices, str(store.out)), on_event)
+
+
+def execute(plan: Plan, store: Store, workers: Workers, on_event: Callable[[Event, int], None]) -> Summary:
+    """Run the plan's jobs and record what fails."""
+    left, done, failed = len(plan.jobs), 0, list[tuple[str, str]]()
+    for event in workers.run(plan.jobs):
+        if event.kind == "done":
+            done += 1
+            store.drop_failure(event.job.id)
+        elif event.kind == "failed":
+            failed.append((event.job.label, event.reason))
+            _record_failure(event, store)
+        left -= event.kind in ("done", "failed")
+        on_event(event, left)
+    return Summary(done, len(plan.done), len(plan.skipped), failed)
+
+
+def describe_grid(plan: Plan) -> dict[str, Any]:
+    """What the folder's grid.json says."""
+    described = [
+        {**cell.describe(), "status": "skipped" if cell.skip else "planned", "reason": cell.skip} for cell in plan.cells
+    ]
+    return {"protocol": PROTOCOL, "suite": plan.suite.model_dump(), "cells": described}
+
+
+def default_out(suite: str) -> Path:
+    return Path("runs") / suite
+
+
+def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:
+    """The device of each worker process."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device={device} is unknown; allowed: auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda: no CUDA device is available here; allowed: auto, cpu")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: at least 1 is needed")
+    if device == "cpu" or not torch.cuda.is_available():
+        return ("cpu",) * (workers or os.cpu_count() or 1)
+    count = torch.cuda.device_count()
+    return tuple(f"cuda:{k % count}" for k in range(workers or count))
+
+
+def _record_failure(event: Event, store: Store) -> None:
+    from gibench.machine import provenance
+
+    work = event.job.work
+    if isinstance(work, Cell):
+        row = {**work.describe(), "status": "failed", "reason": event.reason, "seconds": event.seconds}
+        store.write_rows("failed", work.id, [row], provenance("cpu") | {"cell": work.identity()})
+
+
+def _has_weights(store: Store, client: str) -> bool:
+    names = ("init", "early", "final", "defense", "studied")
+    return all((store.out / f"cache/clients/{client}/{name}.safetensors").exists() for name in names)
+
+
+def _client_label(client: Client) -> str:
+    return f"train {client.dataset} {client.model} {client.defense} seed {client.seed}"
+
+
+def _cell_label(cell: Cell) -> str:
+    c = cell.client
+    return f"{cell.attack} on {c.dataset} {c.model} {c.defense} {cell.checkpoint} batch {cell.batch} seed {c.seed}"

@@ -1,0 +1,213 @@
+"""Results on disk: one parquet file per cell and per client, written once, whole or not at all.
+
+    out/grid.json                 suite, protocol and every cell of the grid, skipped ones with their reason
+    out/cells/<cell>.parquet      one row per victim image
+    out/clients/<client>.parquet  one row
+    out/failed/<cell>.parquet     one row with the reason; a later run tries these again
+    out/images/<cell>.safetensors victims, transmitted images and reconstructions as bytes
+    out/cache/                    trained weights; may be deleted
+
+A file's schema metadata holds where it comes from (`provenance`). No torch is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gibench.registry import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+NAMES = {
+    "cell": "string", "client": "string", "dataset": "string", "model": "string", "defense": "string", "seed": "int64",
+    "checkpoint": "string", "batch": "int64", "threat": "string", "labels": "string", "rounds": "int64",
+    "attack": "string", "adaptive": "bool_",
+}  # fmt: skip
+SCORES = {
+    "victim": "int64", "image": "int64", "test_index": "int64",
+    **{f"{m}{of}": "float64" for of in ("", "_sent", "_change") for m in ("mse", "psnr", "ssim")},
+    "attacker_accuracy": "float64", "identified": "float64", "gallery": "int64", "label_accuracy": "float64",
+    "loss": "float64", "steps": "int64", "tuned": "string",
+}  # fmt: skip
+COSTS = {"seconds": "float64", "peak_mib": "float64"}  # may differ between two runs of the same cell; nothing else may
+OUTCOME = {"status": "string", "reason": "string"}
+CELL_COLUMNS = NAMES | SCORES | COSTS | OUTCOME
+UTILITY = ("utility", "balanced_accuracy", "auc", "cross_entropy")
+CLIENT_COLUMNS = {
+    **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed")},
+    **{f"{name}{suffix}": "float64" for suffix in ("", "_raw") for name in UTILITY},
+    "epsilon": "float64", "delta": "float64", "sampling_rate": "float64", "accountant": "string",
+    "images": "int64", "rounds": "int64", "upload_bytes": "int64", "judge_accuracy": "float64",
+    "fit_seconds": "float64", "study_seconds": "float64", **COSTS, **OUTCOME,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Results:
+    """What reports read."""
+
+    rows: pd.DataFrame
+    clients: pd.DataFrame
+    grid: dict[str, Any]
+    commit: str
+    damaged: list[str]
+
+
+class Store:
+    """One results folder."""
+
+    def __init__(self, out: str | Path) -> None:
+        self.out = Path(out)
+
+    def open(self, grid: Mapping[str, Any]) -> None:
+        """Prepare the folder for a run of `grid`. InputError if it cannot be written or holds another protocol."""
+        self.check(grid["protocol"])
+        try:
+            for name in ("cells", "clients", "failed", "images", "cache"):
+                (self.out / name).mkdir(parents=True, exist_ok=True)
+            for left in self.out.rglob(".part-*"):  # of a run that was killed while writing
+                left.unlink(missing_ok=True)
+            self._write("grid.json", lambda path: path.write_text(json.dumps(grid, indent=1, default=str)))
+        except OSError as error:
+            raise InputError(f"out={self.out} cannot be written: {error.strerror}; give a folder that can") from None
+
+    def check(self, protocol: int) -> None:
+        """InputError if the folder holds results of another protocol version."""
+        if (self.out / "grid.json").exists() and (found := self.grid()["protocol"]) != protocol:
+            raise InputError(
+                f"{self.out} holds results of protocol {found}, this gibench writes protocol {protocol}; choose another out="
+            )
+
+    def grid(self) -> dict[str, Any]:
+        """What the last run in this folder set out to do."""
+        path = self.out / "grid.json"
+        try:
+            grid: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.out} holds no results; run `gibench run suite=NAME out={self.out}` first"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        return grid
+
+    def done(self, kind: str, name: str) -> bool:
+        return (self.out / kind / f"{name}.parquet").exists()
+
+    def write_rows(
+        self, kind: str, name: str, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+    ) -> None:
+        """The rows of one cell or client; columns that a row lacks are null."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
+        schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
+        schema = schema.with_metadata({"gibench": json.dumps(provenance, sort_keys=True, default=str)})
+        table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+        self._write(f"{kind}/{name}.parquet", lambda path: pq.write_table(table, path))
+
+    def drop_failure(self, name: str) -> None:
+        (self.out / "failed" / f"{name}.parquet").unlink(missing_ok=True)
+
+    def provenance(self, kind: str, name: str) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        metadata = pq.read_schema(self.out / kind / f"{name}.parquet").metadata or {}
+        found: dict[str, Any] = json.loads(metadata.get(b"gibench", b"{}"))
+        return found
+
+    def write_tensors(self, place: str, tensors: Mapping[str, Tensor]) -> None:
+        from safetensors.torch import save_file
+
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._write(f"{place}.safetensors", lambda path: save_file(plain, path))
+
+    def read_tensors(self, place: str) -> dict[str, Tensor] | None:
+        """Tensors on the CPU, or None if they are not there."""
+        from safetensors.torch import load_file
+
+        path = self.out / f"{place}.safetensors"
+        return load_file(path) if path.exists() else None
+
+    def write_json(self, place: str, value: Mapping[str, Any]) -> None:
+        self._write(place, lambda path: path.write_text(json.dumps(value)))
+
+    def read_json(self, place: str) -> dict[str, Any] | None:
+        path = self.out / place
+        if not path.exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def read_images(self, cell: str) -> dict[str, Any]:
+        """Byte arrays (v, b, c, h, w) by name: victims, transmitted, reconstructions."""
+        from safetensors.numpy import load_file
+
+        path = self.out / "images" / f"{cell}.safetensors"
+        return dict(load_file(path)) if path.exists() else {}
+
+    def read(self) -> Results:
+        """All results of the folder; damaged files are named, the others still read."""
+        import pandas as pd
+
+        damaged: list[str] = []
+        commits: set[str] = set()
+        done, failed = (self._frame(kind, CELL_COLUMNS, damaged, commits) for kind in ("cells", "failed"))
+        rows = pd.concat([done, failed]) if len(failed) else done
+        clients = self._frame("clients", CLIENT_COLUMNS, damaged, commits)
+        grid = self.grid()
+        if not len(rows) and not damaged:
+            raise InputError(f"{self.out} holds no results yet; `gibench run suite=... out={self.out}` makes them")
+        commit = ", ".join(sorted(commits)) or "unknown"
+        return Results(rows.reset_index(drop=True), clients, grid, commit, damaged)
+
+    def _frame(self, kind: str, columns: Mapping[str, str], damaged: list[str], commits: set[str]) -> pd.DataFrame:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = []
+        for path in sorted((self.out / kind).glob("*.parquet")):
+            try:
+                table = pq.read_table(path)
+                tables.append(table.select(list(columns)))
+                commits.add(json.loads((table.schema.metadata or {})[b"gibench"])["commit"])
+            except (pa.ArrowException, OSError, KeyError, ValueError):
+                damaged.append(str(path))
+        schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
+        joined = pa.concat_tables([t.replace_schema_metadata() for t in tables]) if tables else schema.empty_table()
+        frame: pd.DataFrame = joined.to_pandas()
+        return frame
+
+    def _write(self, place: str, write: Any) -> None:
+        """Write beside the target, then rename: readers see the whole file or none."""
+        target = self.out / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _part(target.parent) as part:
+            write(part)
+            os.replace(part, target)
+
+
+@contextlib.contextmanager
+def _part(folder: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
+    os.close(handle)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def read_results(out: str | Path) -> Results:
+    """The results in a folder: `rows` (one per victim image and cell) and `clients` as pandas frames, and the grid."""
+    return Store(out).read()

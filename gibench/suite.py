@@ -1,0 +1,154 @@
+"""A suite: which grid to run and how clients train; a TOML file plus `key=value` overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from gibench.registry import InputError, first_problem, suggest
+from gibench.threat import capabilities
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Specs = Annotated[list[str], Field(min_length=1)]
+Checkpoint = Literal["init", "early", "final"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Training(Strict):
+    """Federated training of one client model; every client takes part in every round."""
+
+    protocol: Literal["fedsgd", "fedavg"] = "fedsgd"
+    clients: Count = 64
+    alpha: Rate | None = None  # Dirichlet label skew over the clients; None splits evenly at random
+    batch: Count = 1  # images per client and round
+    epochs: Count = 10  # passes over all clients' images
+    optimizer: Literal["adam", "sgd"] | None = None  # the server's; None: adam for fedsgd, sgd for fedavg
+    lr: Rate | None = None  # the server's; None: 0.002 for fedsgd, 1 for fedavg
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the server's, with sgd
+    local_epochs: Count = 1  # fedavg: steps on the round's images before the weight change is sent
+    local_lr: Rate = 0.05
+    local_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Block(Strict):
+    """A further grid of the same suite; what it leaves out is taken from the suite."""
+
+    datasets: Specs | None = None
+    models: Specs | None = None
+    defenses: Specs | None = None
+    attacks: Specs | None = None
+
+
+class Suite(Strict):
+    """Everything that a run depends on, but for where and on how many workers it runs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    version: Count = 1
+    summary: str = ""
+    datasets: Specs
+    models: Specs
+    defenses: Specs
+    attacks: Specs
+    checkpoints: Annotated[list[Checkpoint], Field(min_length=1)] = ["init", "final"]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1)] = [1]
+    threats: Specs = ["D+kp"]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    victims: Count = 32  # attacked clients per cell, each with a batch
+    rounds: Count = 1  # messages about the same batch that the attacker sees; more than one needs the flag m
+    tune_images: Count = 8
+    client_images: Count | None = None  # cap on the clients' images; None: all
+    aux_images: Count | None = None  # cap on the auxiliary images; None: all
+    training: Training = Training()
+    extra: list[Block] = []
+
+    @field_validator("threats")
+    @classmethod
+    def _known_threats(cls, threats: list[str]) -> list[str]:
+        for threat in threats:
+            try:
+                capabilities(threat)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return threats
+
+    @field_validator("datasets", "models", "defenses", "attacks", "checkpoints", "batch_sizes", "threats", "seeds")
+    @classmethod
+    def _no_repeats(cls, values: list[Any]) -> list[Any]:
+        repeated = {value for value in values if values.count(value) > 1}
+        if repeated:
+            raise ValueError(f"{sorted(repeated)[0]!r} is listed twice")
+        return values
+
+
+def load_suite(name: str, overrides: dict[str, Any] | None = None) -> Suite:
+    """A suite by its name or by the path of its TOML file, with overrides (`training.epochs` for nested fields)."""
+    path = _find(name)
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a TOML file: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    for key, value in (overrides or {}).items():
+        _put(given, key, value)
+    given.setdefault("name", path.stem)
+    try:
+        return Suite.model_validate(given)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "extra_forbidden":
+            key = ".".join(str(part) for part in problem["loc"])
+            raise suggest("suite key", key, _keys()) from None
+        raise InputError(f"suite {path.stem}: {first_problem(error)}") from None
+
+
+def parse_value(text: str) -> Any:
+    """The value of `key=value`: TOML, or a bare word as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if text and text[0] not in "[{\"'":
+            return text
+        raise InputError(f'cannot read the value {text}; write TOML such as 3, 0.1, true, "text", [1, 2]') from None
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that ship with gibench, by name."""
+    package = Path(__file__).parent
+    folder = next((p for p in (package / "suites", package.parent / "suites") if p.is_dir()), package)
+    return {p.stem: p for p in sorted(folder.glob("*.toml")) if not p.stem.endswith(".expected")}
+
+
+def _find(name: str) -> Path:
+    known = suite_files()
+    if name in known:
+        return known[name]
+    if name.endswith(".toml") or "/" in name:
+        if Path(name).is_file():
+            return Path(name)
+        raise InputError(f"there is no suite file {name}; give the path of a TOML file or one of: {', '.join(known)}")
+    raise suggest("suite", name, list(known))
+
+
+def _put(given: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        given = given.setdefault(parent, {})
+        if not isinstance(given, dict):
+            raise InputError(f"'{key}' cannot be set: '{parent}' is not a table")
+    if last in ("datasets", "models", "defenses", "attacks", "checkpoints", "threats") and isinstance(value, str):
+        value = [value]
+    given[last] = value
+
+
+def _keys() -> list[str]:
+    own = [name for name in Suite.model_fields if name not in ("training", "extra")]
+    return own + [f"training.{name}" for name in Training.model_fields]

@@ -1,0 +1,46 @@
+"""Attack settings, chosen on the tuning images and then frozen.
+
+An oblivious attack is tuned on the undefended model. An adaptive one rehearses under the defense that it knows, which
+it can do without any victim: its prior weight depends on the noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from gibench.attacks import Attack
+from gibench.draws import Draws
+from gibench.metrics.psnr import PSNR
+from gibench.scoring import match_images
+from gibench.types import Batch, View
+
+
+def tune(attack: Attack, batch: Batch, look: Callable[[Batch], View], draws: Draws) -> dict[str, Any]:
+    """The candidate of the attack's open fields with the highest mean PSNR on `batch`, whose images are known."""
+    fields = attack.open_fields()
+    best, chosen = -float("inf"), {}
+    view = look(batch)
+    for values in itertools.product(*fields.values()):
+        candidate = dict(zip(fields, values, strict=True))
+        guess = settle(attack, candidate).reconstruct(view, draws)
+        score = _mean_psnr(batch.x, guess.x)
+        if score > best:
+            best, chosen = score, candidate
+    return chosen
+
+
+def settle(attack: Attack, chosen: dict[str, Any]) -> Attack:
+    """The attack with its open fields set."""
+    return cast(Attack, replace(attack, **chosen)) if chosen else attack  # type: ignore[type-var]
+
+
+def _mean_psnr(truth: Tensor, guess: Tensor) -> float:
+    order = match_images(truth, guess)
+    x = torch.stack([images[chosen] for images, chosen in zip(guess, order, strict=True)])
+    return float(PSNR().compare(truth.flatten(0, 1), x.flatten(0, 1)).nan_to_num(0).mean())

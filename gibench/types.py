@@ -1,0 +1,107 @@
+"""The nouns that the layers pass to each other: frozen, no behaviour.
+
+Every tensor carries a leading victim axis: `v` independent inversion problems move together. Images live in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from gibench.defenses import Defense
+    from gibench.draws import Draws
+
+Update = dict[str, Tensor | None]
+"""One tensor (v, *parameter shape) per parameter name; None where the client does not share it."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """A plain set of labelled images: x (n, c, h, w) in [0, 1], y (n,) integers."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What v clients hold in one step: x (v, b, c, h, w) and y (v, b).
+
+    Under Poisson sampling b varies: `weight` (v, b) is 1 where a place is filled and 0 where it is padding, and
+    `size` is the expected number of images.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Local:
+    """How a FedAvg client trains before it sends its weight change; public, so the attacker may know it."""
+
+    epochs: int
+    lr: float
+    momentum: float
+
+
+@dataclass(frozen=True)
+class View:
+    """The threat model, whole: what is not here the attacker cannot see."""
+
+    model: nn.Module  # as the server sent it, in the mode in which the client uses it
+    update: Update  # the observed message
+    kind: str  # "gradient" or "delta"
+    shape: tuple[int, int, int, int]  # (b, c, h, w) of one victim
+    classes: int
+    labels: Tensor | None = None  # (v, b), where the threat model gives them
+    aux: Images | None = None  # surrogate data, disjoint from clients and victims
+    defense: Defense | None = None  # the mechanism and its public state; never its randomness
+    studied: Mapping[str, Tensor] = field(default_factory=dict)  # what Defense.study learned before any message
+    local: Local | None = None
+    rounds: tuple[Update, ...] = ()  # further messages about the same batch and model
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What an attack hands over: x (v, b, c, h, w), labels (v, b), its own matching loss (v,) and the steps it took.
+
+    A victim whose loss is not finite has failed; `reason` says why when the attack knows.
+    """
+
+    x: Tensor
+    labels: Tensor
+    loss: Tensor
+    steps: int
+    reason: str = ""
+
+
+def same_update(update: Update, draws: Draws) -> Update:
+    return update
+
+
+def same_image(x: Tensor, draws: Draws) -> Tensor:
+    return x
+
+
+def same_guess(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a defense is attacked by someone who knows it: the attacker's simulation of it and what to do afterwards."""
+
+    distance: str = "cos"  # cos | l2, between the simulated and the observed message
+    linear: bool = True  # the last bias arrives exactly, so that linear matching holds
+    mask: Update | None = None  # entries to compare; None compares all that are shared
+    input_map: Callable[[Tensor, Draws], Tensor] = same_image  # raw image -> what the model sees, fresh randomness
+    example: Callable[[Update], Update] | None = None  # acts on each image's own gradient before the mean
+    transform: Callable[[Update, Draws], Update] = same_update  # acts on the simulated mean gradient
+    draws: int = 1  # fresh randomness averaged per step (EOT)
+    post: Callable[[Tensor], Tensor] = same_guess  # after inversion: (v, b, c, h, w) -> same shape

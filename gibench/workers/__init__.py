@@ -1,0 +1,51 @@
+"""Workers: jobs in, events out. Whoever runs jobs offers `run(jobs) -> events`; `local` does it with processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from gibench.grid import Cell, Client
+
+
+@dataclass(frozen=True)
+class Job:
+    """One client to train or one cell to attack, after the jobs it depends on."""
+
+    id: str
+    label: str
+    work: Client | Cell
+    after: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "client" if isinstance(self.work, Client) else "cell"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a job. `failed` is final; `retried` means that it will run once more."""
+
+    kind: Literal["started", "done", "retried", "failed"]
+    job: Job
+    worker: int
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class Workers(Protocol):
+    """The interface behind which local processes, and later clusters, run jobs."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Event]: ...
+
+
+def perform(job: Job, out: str, device: str) -> None:
+    """Do one job in this process."""
+    from gibench.cell import run_cell, run_client
+    from gibench.store import Store
+
+    if isinstance(job.work, Client):
+        run_client(job.work, Store(out), device)
+    else:
+        run_cell(job.work, Store(out), device)

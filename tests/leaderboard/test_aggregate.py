@@ -1,0 +1,171 @@
+"""The leaderboard's numbers, from invented rows with known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_results as made
+
+from gibench.leaderboard import COLUMNS, aggregate
+
+REQUIRED = (
+    "dataset model checkpoint batch defense attack adaptive n utility utility_raw mse psnr psnr_low psnr_high ssim "
+    "attacker_accuracy floor_psnr undefended_psnr status reason"
+).split()
+DP, PRUNE = "dpsgd(sigma=0.1)", "prune(p=0.9)"
+
+
+def pick(table: pd.DataFrame, defense: str, attack: str, checkpoint: str = "final") -> pd.Series:
+    found = table[(table.defense == defense) & (table.attack == attack) & (table.checkpoint == checkpoint)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_means_pool_seeds_and_victims() -> None:
+    table = aggregate(made.results(made.cells(seeds=(0, 1, 2))))
+    assert list(table.columns) == COLUMNS
+    assert set(REQUIRED) <= set(COLUMNS)
+    row = pick(table, DP, "adaptive_matching")
+    assert (row.n, row.psnr, row.floor_psnr, row.undefended_psnr) == (30, pytest.approx(18), 15, pytest.approx(30))
+    assert row.psnr_low < 18 < row.psnr_high
+    assert row.utility == pytest.approx(0.87)  # mean of .85, .87 and .89
+    assert row.utility_raw == pytest.approx(0.75)
+    assert (row.epsilon, row.seconds, row.adaptive) == (5.5, 60, True)
+    assert row.mse == pytest.approx(np.mean([10 ** -(level / 10) for level in range(16, 21)]))
+    assert pick(table, "none", "prior_only").psnr == 15
+
+
+def test_worst_takes_the_best_attack_of_each_image() -> None:
+    def crossing(cell: dict, victim: int, image: int) -> float:
+        strong = {"inverting_gradients": victim < 4, "adaptive_matching": victim >= 7}
+        return 15.0 if cell["attack"] == "prior_only" else 25.0 if strong[cell["attack"]] else 5.0
+
+    planned = made.cells()
+    table = aggregate(made.results(planned, made.rows(planned, psnr=crossing)))
+    assert pick(table, DP, "inverting_gradients").psnr == pytest.approx((4 * 25 + 6 * 5) / 10)
+    assert pick(table, DP, "oblivious").psnr == pytest.approx((4 * 25 + 6 * 15) / 10)
+    assert pick(table, DP, "worst").psnr == pytest.approx((7 * 25 + 3 * 15) / 10)
+    assert pick(table, DP, "worst").mse == pytest.approx((7 * 10**-2.5 + 3 * 10**-1.5) / 10)
+    assert pick(table, DP, "worst").adaptive
+    assert not pick(table, DP, "oblivious").adaptive
+
+
+def test_worst_is_never_below_any_attack() -> None:
+    rng = np.random.default_rng(0)
+    planned = made.cells(batch=3)
+    table = aggregate(made.results(planned, made.rows(planned, psnr=lambda *_: float(rng.normal(20, 5)))))
+    for _, part in table.groupby(["checkpoint", "defense"]):
+        worst = part[part.attack == "worst"].iloc[0]
+        assert worst.n == 30
+        for score in ("psnr", "ssim", "attacker_accuracy", "identified"):
+            assert (part[score] <= worst[score] + 1e-12).all()
+        assert (part.mse >= worst.mse - 1e-12).all()
+
+
+def test_a_failed_victim_is_scored_at_its_floor() -> None:
+    planned = made.cells()
+    frame = made.rows(planned, victims=40)
+    bad = (frame.defense == DP) & (frame.attack == "adaptive_matching") & (frame.victim == 3)
+    row = pick(aggregate(made.results(planned, made.fail(frame, bad))), DP, "adaptive_matching")
+    assert (row.status, row.n) == ("ok", 40)
+    assert row.psnr == pytest.approx(18 - 3 / 40)  # victim 3 has 16 dB from the prior instead of 19 dB
+
+
+def test_over_five_percent_failed_victims_fail_the_row_but_still_count_for_the_worst() -> None:
+    planned = made.cells()
+    frame = made.rows(planned, victims=20)
+    attack = (frame.defense == DP) & (frame.attack == "adaptive_matching") & (frame.checkpoint == "final")
+    one, two = (made.fail(frame, attack & (frame.victim < k), "loss is nan") for k in (1, 2))
+    assert pick(aggregate(made.results(planned, one)), DP, "adaptive_matching").status == "ok"
+    table = aggregate(made.results(planned, two))
+    row = pick(table, DP, "adaptive_matching")
+    assert (row.status, row.n) == ("failed", 0)
+    assert row.reason == "2 of 20 victims failed: loss is nan"
+    assert np.isnan(row.psnr)
+    worst = pick(table, DP, "worst")
+    assert (worst.status, worst.reason) == ("ok", "adaptive_matching failed")
+    assert worst.psnr == pytest.approx(18 - 2 * 3 / 20)
+
+
+def test_failed_victims_without_a_floor_fail_the_row() -> None:
+    planned = made.cells(defenses=[DP])
+    frame = made.rows(planned, victims=40)
+    bad = (frame.attack != "inverting_gradients") & (frame.victim == 0)
+    row = pick(aggregate(made.results(planned, made.fail(frame, bad))), DP, "adaptive_matching")
+    assert row.status == "failed"
+    assert "prior_only has no score" in row.reason
+
+
+def test_skipped_missing_and_failed_cells_are_rows() -> None:
+    planned = made.cells()
+    frame = made.rows(planned)
+    for cell in planned:
+        if cell["attack"] == "adaptive_matching" and cell["defense"] == "none":
+            cell.update(status="skipped", reason="nothing to adapt to")
+    whole = (frame.cell == f"ihc-{DP}-0-final-adaptive_matching") & (frame.victim == 0)
+    frame = made.fail(frame, whole, "out of memory")
+    frame.loc[whole, ["victim", "image"]] = np.nan
+    gone = (frame.defense == "none") & (frame.attack == "adaptive_matching") | (frame.defense == PRUNE)
+    gone |= (frame.cell == f"ihc-{DP}-0-final-adaptive_matching") & ~whole
+    table = aggregate(made.results(planned, frame[~gone]))
+    states = {
+        ("none", "adaptive_matching"): ("skipped", "nothing to adapt to"),
+        (DP, "adaptive_matching"): ("failed", "out of memory"),
+        (PRUNE, "inverting_gradients"): ("missing", "no result yet"),
+    }
+    for (defense, attack), expected in states.items():
+        row = pick(table, defense, attack)
+        assert (row.status, row.reason) == expected
+        assert row.n == 0
+        assert row[["psnr", "mse", "ssim", "seconds"]].isna().all()
+    assert pick(table, "none", "worst").reason == ""  # a pair that was skipped by design lacks nothing
+    assert pick(table, PRUNE, "worst").status == "missing"
+    assert pick(table, DP, "worst").reason == "adaptive_matching failed"
+
+
+def test_a_failed_client_fails_its_cells() -> None:
+    planned = made.cells()
+    clients = made.clients(planned)
+    clients.loc[clients.defense == DP, ["status", "reason", "utility"]] = ["failed", "diverged", np.nan]
+    frame = made.rows([cell for cell in planned if cell["defense"] != DP])
+    row = pick(aggregate(made.results(planned, frame, clients=clients)), DP, "worst")
+    assert row.status == "failed"
+    assert np.isnan(row.utility)
+    table = aggregate(made.results(planned, frame, clients=clients))
+    assert pick(table, DP, "prior_only").reason == "its client failed: diverged"
+
+
+def test_some_seeds_missing_is_said() -> None:
+    planned = made.cells(seeds=(0, 1, 2))
+    frame = made.rows([cell for cell in planned if cell["seed"] < 2])
+    row = pick(aggregate(made.results(planned, frame)), DP, "adaptive_matching")
+    assert (row.status, row.n, row.reason) == ("ok", 20, "1 of 3 cells missing")
+
+
+def test_order_is_that_of_the_suite_whatever_the_order_of_the_rows() -> None:
+    planned = made.cells(checkpoints=("final", "init"), defenses=(PRUNE, DP, "none"))
+    table = aggregate(made.results(planned, made.rows(planned).sample(frac=1, random_state=0)))
+    assert list(dict.fromkeys(table.checkpoint)) == ["init", "final"]
+    assert list(dict.fromkeys(table.defense)) == ["none", DP, PRUNE]
+    assert list(table.attack[:5]) == [*made.ATTACKS, "oblivious", "worst"]
+
+
+def test_short_names_keep_the_planned_order() -> None:
+    planned = made.cells(datasets=("medmnist(flag='retinamnist')", "mnist"))
+    suite = made.SUITE | {"datasets": ["retinamnist", "mnist"]}
+    found = made.Results(made.rows(planned), made.clients(planned), {"suite": suite, "protocol": 1, "cells": planned})
+    assert list(dict.fromkeys(aggregate(found).dataset)) == ["medmnist(flag='retinamnist')", "mnist"]
+
+
+def test_rows_of_another_run_in_the_folder_do_not_count() -> None:
+    planned = made.cells()
+    other = [cell | {"cell": f"other-{cell['cell']}"} for cell in made.cells()]
+    frame = pd.concat([made.rows(planned), made.rows(other, psnr=lambda *_: 90.0)])
+    pd.testing.assert_frame_equal(aggregate(made.results(planned, frame)), aggregate(made.results(planned)))
+    unknown = made.Results(made.rows(other), made.clients(other), {"suite": made.SUITE, "protocol": 1, "cells": []})
+    assert len(aggregate(unknown)) == 30
+
+
+def test_nothing_gives_an_empty_table_with_all_columns() -> None:
+    table = aggregate(made.nothing())
+    assert table.empty
+    assert list(table.columns) == COLUMNS
