@@ -23,7 +23,7 @@ from gibench.types import Batch, Images, Local
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves behind: weights by checkpoint, the fitted defense, and what an attacker can study of it."""
+    """What a training leaves behind: weights by checkpoint, the fitted defense, what an attacker can study of it."""
 
     checkpoints: Mapping[str, Mapping[str, Tensor]]
     defense: Defense

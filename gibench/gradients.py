@@ -107,9 +107,9 @@ def _conv(layer: nn.Module, given: Tensor, delta: Tensor, v: int) -> dict[str, T
     columns = F.unfold(given, layer.kernel_size, layer.dilation, _pair(layer.padding), layer.stride)  # (vb, k, p)
     flat = delta.flatten(2)  # (vb, out, p)
     b = flat.shape[0] // v
-    product = torch.bmm(flat, columns.transpose(1, 2))  # (vb, out, k)
+    product = torch.bmm(columns, flat.transpose(1, 2))  # (vb, k, out): this order spares copies when differentiated
     weight = product if b == 1 else product.unflatten(0, (v, b)).sum(1)
-    parts = {"weight": weight.reshape(v, *layer.weight.shape)}
+    parts = {"weight": weight.transpose(1, 2).reshape(v, *layer.weight.shape)}
     if layer.bias is not None:
         parts["bias"] = delta.sum((2, 3)).unflatten(0, (v, -1)).sum(1)
     return parts

@@ -42,7 +42,8 @@ def judge_net(parts: Parts, classes: int, draws: Draws) -> nn.Module:
 def judged_right(judge: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """1 where the judge gives the true label, (n, c, h, w) and (n,) -> (n,)."""
     with torch.no_grad():
-        return (judge(x).argmax(1) == y).double()
+        right: Tensor = judge(x).argmax(1) == y
+        return right.double()
 
 
 def gallery_of(test: Images) -> Tensor:

@@ -9,7 +9,6 @@ scalar field is a sweep and makes one entry per value. Other packages add entrie
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import itertools
 import pkgutil
@@ -17,16 +16,14 @@ import re
 import sys
 import tomllib
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
 
 import pydantic
 
-
-class InputError(Exception):
-    """A mistake of the user, told in one line: what was wrong and what is allowed."""
+from gibench.errors import InputError, nearest, suggest
 
 
 class Entry:
@@ -96,7 +93,7 @@ def expand(kind: str, spec: str) -> list[Entry]:
     fields = {f.name: f for f in _settings(cls)}
     for key in given:
         if key not in fields:
-            hint = _nearest(key, list(fields))
+            hint = nearest(key, list(fields))
             raise InputError(f"{name} has no field '{key}'{hint}; its fields are: {', '.join(fields) or 'none'}")
     given = preset | given
     sweeps = {k: v for k, v in given.items() if isinstance(v, list) and not _takes_list(cls, k)}
@@ -119,7 +116,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         return name, tomllib.loads(f"given = {{ {arguments} }}")["given"]
     except tomllib.TOMLDecodeError:
         raise InputError(
-            f"'{spec}': cannot read '{arguments}'; write field=value, ... with TOML values (1e-3, true, \"text\", [1, 2])"
+            f"'{spec}': cannot read '{arguments}'; write field=value, ... in TOML (1e-3, true, \"text\", [1, 2])"
         ) from None
 
 
@@ -134,11 +131,6 @@ def fields_of(cls: type[Entry]) -> list[dict[str, Any]]:
         }
         for f in _settings(cls)
     ]
-
-
-def suggest(what: str, name: str, allowed: Sequence[str]) -> InputError:
-    """The error for an unknown name, with the nearest one that exists and all that are allowed."""
-    return InputError(f"unknown {what} '{name}'{_nearest(name, allowed)}; allowed: {', '.join(allowed) or 'none'}")
 
 
 def first_problem(error: pydantic.ValidationError) -> str:
@@ -201,11 +193,6 @@ def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(repr(value) for value in typing.get_args(hint))
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def _nearest(name: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, allowed, n=1)
-    return f", did you mean '{near[0]}'?" if near else ""
 
 
 def _toml(value: Any) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gibench.errors import InputError
 from gibench.grid import PROTOCOL, Cell, Client, cells, clients
-from gibench.registry import InputError
-from gibench.store import Store
+from gibench.store import Store, default_out
 from gibench.suite import Suite
 from gibench.workers import Event, Job, Workers
 from gibench.workers.local import LocalWorkers
@@ -67,12 +67,13 @@ def run(
     *,
     workers: int | None = None,
     device: str = "auto",
-    on_event: Callable[[Event, int], None] = lambda event, left: None,
+    on_plan: Callable[[Plan, int], None] = lambda plan, workers: None,
+    on_event: Callable[[Event], None] = lambda event: None,
 ) -> Summary:
     """Run what is missing of `suite` into the folder `out` (default: runs/<suite>).
 
-    `workers` processes (default: one per core, or one per GPU) on `device` (auto, cpu or cuda). `on_event` hears what
-    happens and how many jobs are left. Raises InputError before anything starts or changes.
+    `workers` processes (default: one per core, or one per GPU) on `device` (auto, cpu or cuda). `on_plan` hears
+    what will run on how many workers, `on_event` what happens. Raises InputError before anything starts or changes.
     """
     store = Store(out or default_out(suite.name))
     devices = choose_devices(workers, device)
@@ -80,12 +81,13 @@ def run(
     for dataset in {cell.client.dataset.spec(): cell.client.dataset for cell in plan.cells}.values():
         dataset.ensure()
     store.open(describe_grid(plan))
+    on_plan(plan, len(devices))
     return execute(plan, store, LocalWorkers(devices, str(store.out)), on_event)
 
 
-def execute(plan: Plan, store: Store, workers: Workers, on_event: Callable[[Event, int], None]) -> Summary:
+def execute(plan: Plan, store: Store, workers: Workers, on_event: Callable[[Event], None]) -> Summary:
     """Run the plan's jobs and record what fails."""
-    left, done, failed = len(plan.jobs), 0, list[tuple[str, str]]()
+    done, failed = 0, list[tuple[str, str]]()
     for event in workers.run(plan.jobs):
         if event.kind == "done":
             done += 1
@@ -93,8 +95,7 @@ def execute(plan: Plan, store: Store, workers: Workers, on_event: Callable[[Even
         elif event.kind == "failed":
             failed.append((event.job.label, event.reason))
             _record_failure(event, store)
-        left -= event.kind in ("done", "failed")
-        on_event(event, left)
+        on_event(event)
     return Summary(done, len(plan.done), len(plan.skipped), failed)
 
 
@@ -104,10 +105,6 @@ def describe_grid(plan: Plan) -> dict[str, Any]:
         {**cell.describe(), "status": "skipped" if cell.skip else "planned", "reason": cell.skip} for cell in plan.cells
     ]
     return {"protocol": PROTOCOL, "suite": plan.suite.model_dump(), "cells": described}
-
-
-def default_out(suite: str) -> Path:
-    return Path("runs") / suite
 
 
 def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:

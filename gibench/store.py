@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+RUNS = Path("runs")  # where results go unless `out` is given; results/ holds those that are committed
 NAMES = {
     "cell": "string", "client": "string", "dataset": "string", "model": "string", "defense": "string", "seed": "int64",
     "checkpoint": "string", "batch": "int64", "threat": "string", "labels": "string", "rounds": "int64",
@@ -84,7 +85,7 @@ class Store:
         """InputError if the folder holds results of another protocol version."""
         if (self.out / "grid.json").exists() and (found := self.grid()["protocol"]) != protocol:
             raise InputError(
-                f"{self.out} holds results of protocol {found}, this gibench writes protocol {protocol}; choose another out="
+                f"{self.out} holds results of protocol {found}, this gibench writes {protocol}; choose another out="
             )
 
     def grid(self) -> dict[str, Any]:
@@ -118,6 +119,31 @@ class Store:
 
     def drop_failure(self, name: str) -> None:
         (self.out / "failed" / f"{name}.parquet").unlink(missing_ok=True)
+
+    def remember(self) -> None:
+        """Note this folder as the one that `gibench report` reads when none is named."""
+        with contextlib.suppress(OSError):  # a convenience of the working folder, which may be read-only
+            RUNS.mkdir(exist_ok=True)
+            (RUNS / "last").write_text(str(self.out.absolute()))
+
+    def find_cell(self, beginning: str) -> str:
+        """The one cell with results whose id begins so."""
+        ids = sorted(path.stem for path in (self.out / "cells").glob("*.parquet"))
+        found = [name for name in ids if name.startswith(beginning)]
+        if len(found) == 1:
+            return found[0]
+        what = f"{len(found)} cells begin with" if found else "no cell begins with"
+        shown = ", ".join((found or ids)[:5])
+        raise InputError(
+            f"{what} '{beginning}' in {self.out}; there are {len(ids)}: {shown}{', ...' if len(ids) > 5 else ''}"
+        )
+
+    def cell_rows(self, name: str) -> pd.DataFrame:
+        """The rows of one cell."""
+        import pyarrow.parquet as pq
+
+        frame: pd.DataFrame = pq.read_table(self.out / "cells" / f"{name}.parquet").to_pandas()
+        return frame
 
     def provenance(self, kind: str, name: str) -> dict[str, Any]:
         import pyarrow.parquet as pq
@@ -211,3 +237,23 @@ def _part(folder: Path) -> Iterator[Path]:
 def read_results(out: str | Path) -> Results:
     """The results in a folder: `rows` (one per victim image and cell) and `clients` as pandas frames, and the grid."""
     return Store(out).read()
+
+
+def default_out(suite: str) -> Path:
+    """Where a run of the suite puts its results unless told."""
+    return RUNS / suite
+
+
+def located(suite: str | None = None, out: str | None = None) -> Store:
+    """The results of `out`, of the named suite (a local run, otherwise the committed one), or of the run made last."""
+    if out:
+        return Store(out)
+    if suite:
+        name = Path(suite).stem if suite.endswith(".toml") else suite
+        committed = Path("results") / name
+        use_committed = committed.is_dir() and not default_out(name).is_dir()
+        return Store(committed if use_committed else default_out(name))
+    try:
+        return Store((RUNS / "last").read_text().strip())
+    except OSError:
+        raise InputError("no run was made from this folder yet; name one with suite=NAME or out=DIR") from None

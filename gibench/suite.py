@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from gibench.registry import InputError, first_problem, suggest
+from gibench.errors import InputError, suggest
+from gibench.registry import first_problem
 from gibench.threat import capabilities
 
 Count = Annotated[int, Field(ge=1)]

@@ -6,7 +6,7 @@ Flags: l labels, k the defense's mechanism and settings, p its learned public pa
 
 from __future__ import annotations
 
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 LETTERS = {
     "A": frozenset[str](),

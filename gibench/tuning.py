@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,20 +24,15 @@ from gibench.types import Batch, View
 def tune(attack: Attack, batch: Batch, look: Callable[[Batch], View], draws: Draws) -> dict[str, Any]:
     """The candidate of the attack's open fields with the highest mean PSNR on `batch`, whose images are known."""
     fields = attack.open_fields()
-    best, chosen = -float("inf"), {}
-    view = look(batch)
-    for values in itertools.product(*fields.values()):
-        candidate = dict(zip(fields, values, strict=True))
-        guess = settle(attack, candidate).reconstruct(view, draws)
-        score = _mean_psnr(batch.x, guess.x)
-        if score > best:
-            best, chosen = score, candidate
-    return chosen
+    candidates = [dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())]
+    guesses = attack.rehearse(look(batch), candidates, draws)
+    scores = [_mean_psnr(batch.x, guess.x) for guess in guesses]
+    return candidates[scores.index(max(scores))]
 
 
 def settle(attack: Attack, chosen: dict[str, Any]) -> Attack:
     """The attack with its open fields set."""
-    return cast(Attack, replace(attack, **chosen)) if chosen else attack  # type: ignore[type-var]
+    return replace(attack, **chosen) if chosen else attack  # type: ignore[type-var]
 
 
 def _mean_psnr(truth: Tensor, guess: Tensor) -> float:

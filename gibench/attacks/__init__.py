@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from gibench.draws import Draws
@@ -23,6 +25,10 @@ class Attack(Entry):
     def reconstruct(self, view: View, draws: Draws) -> Guess:
         """Images in [0, 1] for every victim of the view."""
         raise NotImplementedError
+
+    def rehearse(self, view: View, candidates: Sequence[dict[str, Any]], draws: Draws) -> list[Guess]:
+        """One guess per candidate setting of the open fields, on images that the attacker knows."""
+        return [replace(self, **chosen).reconstruct(view, draws) for chosen in candidates]  # type: ignore[type-var]
 
     def open_fields(self) -> dict[str, tuple[Any, ...]]:
         """The tunable fields that are still to be chosen, with their candidates."""

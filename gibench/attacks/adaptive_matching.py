@@ -1,11 +1,12 @@
-"""Gradient matching through the known defense (after Balunovic et al. 2022: the optimal attacker uses its likelihood)."""
+"""Gradient matching through the known defense (Balunovic et al. 2022: the optimal attacker uses its likelihood)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
 from gibench.attacks.engine import invert
 from gibench.attacks.inverting_gradients import InvertingGradients, as_gradient
@@ -25,12 +26,12 @@ class AdaptiveMatching(InvertingGradients):
         "Balunovic, Dimitrov, Staab, Vechev: Bayesian framework for gradient leakage, ICLR 2022, arXiv 2111.04706"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"batch_size", "defense_spec"})
-    tunes: ClassVar[dict[str, tuple[Any, ...]]] = {"tv": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)}
     adaptive: ClassVar[bool] = True
 
-    def reconstruct(self, view: View, draws: Draws) -> Guess:
-        assert view.defense is not None
+    def invert(self, view: View, tv: float | Tensor, draws: Draws) -> Guess:
+        defense = view.defense
+        assert defense is not None
         view = replace(view, update=mean_message([view.update, *view.rounds]), rounds=())
-        match = view.defense.match(view)
+        match = defense.match(view)
         match = match if self.linear else replace(match, linear=False)
-        return invert(view, as_gradient(view.update, view.kind), match, self.search(), draws)
+        return invert(view, as_gradient(view.update, view.kind), match, self.search(tv), draws)

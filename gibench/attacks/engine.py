@@ -7,7 +7,7 @@ losses is differentiated once. Chunks bound the memory and, in exact arithmetic,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Search:
 
     steps: int
     lr: float
-    tv: float  # weight of the mean absolute difference of neighbouring pixels
+    tv: float | Tensor  # weight of the mean absolute difference of neighbouring pixels, one for all or (v,)
     sign: bool = True  # Adam on the sign of the gradient (Geiping et al. 2020)
     schedule: str = "cosine"  # or "step": x 0.1 at 3/8, 5/8 and 7/8
     restarts: int = 1
@@ -83,8 +83,11 @@ def invert(view: View, update: Update, match: Match, search: Search, draws: Draw
     `update` is the gradient to match, (v, *shape) per parameter. Returns clamped images after `match.post`.
     """
     labels = labels_of(view, update)
+    tv = torch.as_tensor(search.tv).to(next(g for g in update.values() if g is not None)).expand(len(labels))
     found = [
-        _invert_chunk(view, _take(update, part), labels[part], match, search, draws.part(part), part)
+        _invert_chunk(
+            view, _take(update, part), labels[part], match, replace(search, tv=tv[part]), draws.part(part), part
+        )
         for part in _parts(len(labels), search.chunk)
     ]
     x, loss = torch.cat([x for x, _ in found]), torch.cat([loss for _, loss in found])
@@ -111,7 +114,8 @@ def _invert_chunk(
                 torch.where(better[:, None, None, None, None], x, best_x),
                 torch.minimum(loss, best_loss),
             )
-    assert best_x is not None and best_loss is not None
+    assert best_x is not None
+    assert best_loss is not None
     return best_x, best_loss
 
 
@@ -163,7 +167,8 @@ def _signal(view: View, update: Update) -> Tensor | None:
     bias = update.get(f"{head(view.model)}.bias")
     if view.shape[0] != 1 or bias is None:
         return None
-    return bias / bias.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    direction: Tensor = bias / bias.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    return direction
 
 
 def _rate(search: Search, step: int) -> float:

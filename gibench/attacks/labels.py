@@ -55,7 +55,8 @@ def _ilrg(net: nn.Module, name: str, weight: Tensor, bias: Tensor, b: int) -> Te
 
 def head(net: nn.Module) -> str:
     """Name of the last linear layer."""
-    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    names: list[str] = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]
 
 
 def _victims(update: Update) -> int:

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from gibench.datasets import Dataset, Parts
 from gibench.datasets.parts import NAMES, cut, stratified
 from gibench.draws import Draws
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 SHARES = (0.4, 0.3, 0.05, 0.05, 0.2)  # of every class: client, aux, val, tune, test
 # Of the pixels, one byte each, then the labels, one byte each.

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import Request, getproxies, urlopen
 
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 
 @dataclass(frozen=True)

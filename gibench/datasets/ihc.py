@@ -13,7 +13,7 @@ from torch import Tensor
 from gibench.datasets import Dataset, Parts
 from gibench.datasets.parts import NAMES, shuffled
 from gibench.draws import Draws
-from gibench.registry import InputError
+from gibench.errors import InputError
 from gibench.types import Images
 
 SHA256 = "c5b3ef509a92f16d4c29be8cf0300fe75d53e13a3ce650159db932caea8dcc1b"  # of the 512x512x3 bytes of the slide

@@ -14,7 +14,7 @@ from gibench.datasets import Dataset, Parts
 from gibench.datasets.files import File, checksum_of, ensure
 from gibench.datasets.medmnist_files import SETS, published_file
 from gibench.datasets.parts import cut, published_split
-from gibench.registry import suggest
+from gibench.errors import suggest
 
 SHORT_NAMES = {flag: {"flag": flag} for flag in SETS}
 

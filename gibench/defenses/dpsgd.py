@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from gibench.accounting import epsilon
 from gibench.defenses import Defense
 from gibench.draws import Draws
-from gibench.gradients import example_gradients
+from gibench.gradients import mean_gradient
 from gibench.types import Batch, Match, Update, View
 
 
@@ -33,14 +34,15 @@ class DPSGD(Defense):
 
     def gradient(self, net: nn.Module, batch: Batch, draws: Draws, params: dict[str, Tensor] | None = None) -> Update:
         size = batch.size or batch.y.shape[1]
-        clipped = clip_examples(example_gradients(net, batch, params=params), self.clip)
+        filled = torch.ones_like(batch.y) if batch.weight is None else batch.weight
+        owner, place = filled.nonzero(as_tuple=True)
+        single = Batch(batch.x[owner, place].unsqueeze(1), batch.y[owner, place].unsqueeze(1))
+        own = None if params is None else {name: p[owner] for name, p in params.items()}
         update: Update = {}
-        for name, g in clipped.items():
+        for name, g in clip_each(mean_gradient(net, single, params=own), self.clip).items():
             assert g is not None
-            if batch.weight is not None:
-                g = g * batch.weight.view(*batch.weight.shape, *[1] * (g.dim() - 2))
-            total = g.sum(1)
-            noise = draws.at(name).normal(*total.shape[1:], like=total)
+            total = g.new_zeros(len(batch.y), *g.shape[1:]).index_add(0, owner, g)
+            noise = draws.at(name).normal(*g.shape[1:], like=total)
             update[name] = (total + self.sigma * self.clip * noise) / size
         return update
 
@@ -48,7 +50,7 @@ class DPSGD(Defense):
         """Gaussian likelihood: squared distance to the simulated clipped gradient, fresh noise has mean zero."""
         if view.kind == "delta":  # the sum of several clipped steps: only its direction is simulated
             return Match(linear=False)
-        return Match(distance="l2", linear=False, example=self._clip_each)
+        return Match(distance="l2", linear=False, example=lambda each: clip_each(each, self.clip))
 
     def accounting(self, images: int, batch: int, steps: int) -> dict[str, float | str]:
         delta = self.delta or images**-1.1
@@ -56,17 +58,9 @@ class DPSGD(Defense):
         spent = epsilon(self.sigma, rate, steps, delta, self.accountant)
         return {"epsilon": spent, "delta": delta, "sampling_rate": rate, "accountant": self.accountant}
 
-    def _clip_each(self, each: Update) -> Update:
-        """(n, *shape) per parameter, one row per image."""
-        rows = {name: None if g is None else g.unsqueeze(1) for name, g in each.items()}
-        return {name: None if g is None else g.squeeze(1) for name, g in clip_examples(rows, self.clip).items()}
 
-
-def clip_examples(update: Update, bound: float) -> Update:
-    """Scale each image's whole gradient, {name: (v, b, *shape)}, to a norm of at most `bound`."""
-    square = sum(g.flatten(2).square().sum(2) for g in update.values() if g is not None)
-    assert not isinstance(square, int)
+def clip_each(update: Update, bound: float) -> Update:
+    """Scale every image's whole gradient, {name: (n, *shape)} with a row per image, to a norm of at most `bound`."""
+    square = torch.stack([g.flatten(1).square().sum(1) for g in update.values() if g is not None]).sum(0)
     scale = (bound / (square + 1e-30).sqrt()).clamp(max=1)
-    return {
-        name: None if g is None else g * scale.view(*scale.shape, *[1] * (g.dim() - 2)) for name, g in update.items()
-    }
+    return {name: None if g is None else g * scale.view(-1, *[1] * (g.dim() - 1)) for name, g in update.items()}

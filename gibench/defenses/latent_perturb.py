@@ -1,4 +1,4 @@
-"""Learned latent perturbation by minimax (after Jiang, Firouzi, Chakrabarty 2025, of which only the abstract was known).
+"""Learned latent perturbation by minimax (after Jiang, Firouzi, Chakrabarty 2025; only its abstract was known).
 
 Reading A of that abstract: encode the image, perturb its latent, decode, train on the decoded image. Results speak
 for a defense of the kind the abstract describes, not for the paper's method: a difference from its 12.5 % or 12.4 %
@@ -114,7 +114,7 @@ class LatentPerturb(Defense):
                 sent, divergence = self._perturbed(parts, x, noise.normal(*_latent(self, x), like=x)[0])
                 for _ in range(self.adversary_steps):
                     inner.zero_grad()
-                    _errors(adversaries, sent.detach(), x).mean(1).sum().backward()  # type: ignore[no-untyped-call]
+                    _errors(adversaries, sent.detach(), x).mean(1).sum().backward()
                     inner.step()
                 if epoch == 0:
                     continue

@@ -33,7 +33,12 @@ class Prune(Defense):
         return Match(mask={name: None if g is None else g != 0 for name, g in view.update.items()})
 
     def _largest(self, g: Tensor) -> Tensor:
-        flat = g.flatten(1)
-        order = flat.abs().argsort(dim=1, descending=True, stable=True)
-        kept = order[:, : round((1 - self.p) * flat.shape[1])]
-        return torch.zeros_like(flat).scatter(1, kept, flat.gather(1, kept)).view_as(g)
+        size = g.flatten(1).abs()
+        kept = round((1 - self.p) * size.shape[1])
+        if kept == 0:
+            return torch.zeros_like(g)
+        least = size.kthvalue(size.shape[1] - kept + 1, dim=1, keepdim=True).values  # of those that stay
+        above, tied = size > least, size == least
+        room = kept - above.sum(1, keepdim=True)
+        stays = above | (tied & (tied.cumsum(1) <= room))
+        return torch.where(stays.view_as(g), g, torch.zeros_like(g))

@@ -96,8 +96,8 @@ def _summary(images: pd.DataFrame) -> dict[str, Any]:
 
 def clustered(images: pd.DataFrame, columns: list[str]) -> tuple[Floats, Any]:
     """Values (n, m) and the number of each one's cluster: the victims of all seeds, in order."""
-    numbers = images.groupby(["seed", "victim"]).ngroup().to_numpy()
-    return images[columns].to_numpy(dtype=np.float64), numbers
+    _, numbers = np.unique(images[["seed", "victim"]].to_numpy(), axis=0, return_inverse=True)
+    return images[columns].to_numpy(dtype=np.float64), numbers.ravel()
 
 
 def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, planned: pd.Series) -> pd.DataFrame:

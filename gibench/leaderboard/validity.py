@@ -52,12 +52,14 @@ def _judge(found: dict[str, Any]) -> dict[str, Any]:
     if np.isnan(gain):
         reason = "no evidence: no undefended attack has a result here; this setting proves nothing yet"
     elif gain < LEAST_GAIN:
-        shown = math.floor(gain * 10) / 10  # 2.97 must not read as 3.0
+        shown = math.floor(gain * 10 + 1e-6) / 10  # 2.97 must not read as 3.0
         reason = (
             f"no evidence: the undefended attack gains only {shown:.1f} dB over the floor here; "
             "this setting proves nothing"
         )
-    elif not low > 0:
+    elif np.isnan(low):
+        reason = "no evidence: one victim is too few to tell the undefended attack's gain from chance"
+    elif low <= 0:
         reason = (
             f"no evidence: the undefended attack's gain of {gain:.1f} dB over the floor is not significant here "
             f"(95 % interval {low:.1f} to {high:.1f} dB); this setting proves nothing"

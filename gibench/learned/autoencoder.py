@@ -1,4 +1,4 @@
-"""The convolutional autoencoder and the latent perturber of `latent_perturb`; no batch norm, which would mix samples."""
+"""The autoencoder and the latent perturber of `latent_perturb`; no batch norm, which would mix samples."""
 
 from __future__ import annotations
 

@@ -45,6 +45,6 @@ def minimise(
             for group in optimizer.param_groups:
                 group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / total))
             optimizer.zero_grad()
-            loss(chosen, draws.at("step", step)).backward()  # type: ignore[no-untyped-call]
+            loss(chosen, draws.at("step", step)).backward()
             optimizer.step()
             step += 1

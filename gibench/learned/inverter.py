@@ -19,7 +19,7 @@ Transform = Callable[[Tensor, Draws], Tensor]
 class ConvInverter(nn.Module):
     """Residual convolutions at half and quarter resolution: corrects what it is given. Sides divisible by 4."""
 
-    def __init__(self, channels: int, width: int = 32) -> None:
+    def __init__(self, channels: int, width: int = 24) -> None:
         super().__init__()
         self.fine = nn.Sequential(
             nn.PixelUnshuffle(2),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gibench.registry import suggest
+from gibench.errors import suggest
 from gibench.report.exports import as_csv, as_json
 from gibench.report.markdown import as_markdown
 from gibench.report.terminal import as_terminal, print_terminal

@@ -33,7 +33,7 @@ def picture(images: Mapping[str, Pixels], title: str, psnr: Mapping[str, ArrayLi
     width = max([LEAST, *(len(strip) for strip in strips.values())])
     inches = width * INCH
     heading = textwrap.wrap(title, max(20, int(inches * 13))) or [""]
-    figure = Figure(figsize=(inches + 0.2, len(shown) * (INCH + 0.45) + 0.2 * len(heading) + 0.15), dpi=120)
+    figure = Figure(figsize=(inches + 0.2, max(len(shown), 1) * (INCH + 0.45) + 0.2 * len(heading) + 0.15), dpi=120)
     FigureCanvasAgg(figure)
     axes = figure.subplots(max(len(shown), 1), width, squeeze=False)
     for axis in axes.flat:

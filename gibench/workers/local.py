@@ -83,7 +83,9 @@ class _Seat:
 
     def collect(self) -> tuple[Job, str, float]:
         """The finished job, why it failed or an empty text, and its seconds."""
-        assert self.job is not None and self.pipe is not None and self.process is not None
+        assert self.job is not None
+        assert self.pipe is not None
+        assert self.process is not None
         job, self.job = self.job, None
         try:
             reason: str = self.pipe.recv()

@@ -13,7 +13,7 @@ import torch
 
 from gibench.datasets import cifar10
 from gibench.datasets.files import md5_of
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 
 def test_archive_is_torchvisions() -> None:

@@ -11,7 +11,7 @@ import torch
 from gibench import registry
 from gibench.datasets import Dataset, Parts
 from gibench.datasets.medmnist_files import SETS
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 EMBEDDED = ("ihc", "digits")
 NAMES = registry.names("datasets")

@@ -14,7 +14,7 @@ import pytest
 from gibench import registry
 from gibench.datasets import files
 from gibench.datasets.files import File, checksum_of, ensure
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 CONTENT = b"what the publisher shipped" * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -8,7 +8,7 @@ import torch
 
 from gibench.datasets.digits import SHARES, Digits, digits_split
 from gibench.datasets.parts import NAMES
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 
 def test_split_is_disjoint_stratified_and_complete() -> None:

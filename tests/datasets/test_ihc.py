@@ -11,7 +11,7 @@ from skimage.color import rgb2hed
 from gibench.datasets import ihc
 from gibench.datasets.ihc import Ihc, corners
 from gibench.datasets.parts import NAMES
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 
 def covered(part: str, margin: int = 0) -> torch.Tensor:

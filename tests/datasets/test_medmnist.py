@@ -9,7 +9,7 @@ from gibench import registry
 from gibench.datasets import files, medmnist_files
 from gibench.datasets.medmnist import MedMnist, one_label
 from gibench.datasets.medmnist_files import SETS, published_file
-from gibench.registry import InputError
+from gibench.errors import InputError
 
 
 def test_table_is_the_publishers() -> None:

@@ -1,0 +1,219 @@
+"""The command line. Only this module and `progress` print, only this one exits; heavy imports wait inside commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gibench import __version__
+from gibench.errors import InputError
+
+if TYPE_CHECKING:
+    from gibench.store import Store
+    from gibench.suite import Suite
+
+app = typer.Typer(
+    name="gibench",
+    help="Which defense keeps images out of the gradients that federated learning shares, and what does it cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Settings = Annotated[
+    list[str], typer.Argument(help="suite=NAME and any key=value of the suite, out=, workers=, device=")
+]
+Where = Annotated[list[str] | None, typer.Argument(help="suite=NAME or out=DIR; without either, the run made last")]
+Format = Annotated[str, typer.Option("--format", "-f", help="terminal, markdown, csv or json")]
+
+
+@app.command()
+def run(
+    settings: Settings,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would run, like `gibench plan`")] = False,
+) -> None:
+    """Train the clients and run the attacks of a suite; what is done already stays."""
+    if dry_run:
+        plan(settings)
+        return
+    from gibench import progress
+    from gibench.runner import run as run_suite
+
+    suite, options = _suite(settings)
+    store = _store(suite.name, options)
+    with progress.shown(str(store.out)) as watch:
+        summary = run_suite(
+            suite,
+            store.out,
+            workers=options.get("workers"),
+            device=options.get("device", "auto"),
+            on_plan=watch.planned,
+            on_event=watch.heard,
+        )
+    store.remember()
+    watch.ended(summary, f"gibench report {_named(suite.name, options)}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(settings: Settings) -> None:
+    """Show a suite's grid: what would run, what is done, what is skipped and why, and how long it would take."""
+    from gibench import screens
+    from gibench.runner import make_plan
+
+    suite, options = _suite(settings)
+    store = _store(suite.name, options)
+    folders = {store.out, *Path("runs").glob("*"), *Path("results").glob("*")}
+    screens.print_plan(make_plan(suite, store), sorted(folders), str(store.out))
+
+
+@app.command()
+def report(
+    where: Where = None,
+    form: Format = "terminal",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="write to this file instead")] = None,
+) -> None:
+    """Print the leaderboard of a run."""
+    from rich.console import Console
+
+    from gibench.errors import suggest
+    from gibench.report import FORMATS, print_terminal, render
+
+    if form not in FORMATS:
+        raise suggest("report format", form, list(FORMATS))
+    results = _results(where).read()
+    if output is not None:
+        _write(output, render(results, form).encode())
+    elif form == "terminal" and sys.stdout.isatty():
+        print_terminal(results, Console())
+    else:
+        typer.echo(render(results, form).rstrip("\n"))
+
+
+@app.command("list")
+def list_entries(
+    kind: Annotated[str, typer.Argument(help="datasets, models, defenses, attacks, metrics or suites")],
+    form: Annotated[str, typer.Option("--format", "-f", help="terminal or json")] = "terminal",
+) -> None:
+    """List what there is, with meaning, settings, source and needs."""
+    import json
+
+    from gibench import screens
+    from gibench.errors import suggest
+    from gibench.listing import KINDS, listing
+
+    if kind not in KINDS:
+        raise suggest("kind", kind, KINDS)
+    if form not in ("terminal", "json"):
+        raise suggest("list format", form, ["terminal", "json"])
+    entries = listing(kind)
+    if form == "json":
+        typer.echo(json.dumps(entries, indent=1))
+    else:
+        screens.print_listing(kind, entries)
+
+
+@app.command()
+def show(
+    cell: Annotated[str, typer.Argument(help="a cell's id or the beginning of one")],
+    where: Where = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="where the picture goes")] = None,
+) -> None:
+    """Show one cell: settings, origin, numbers, and a picture of what the attacker got."""
+    from gibench import screens
+    from gibench.report.picture import picture
+
+    store = _results(where)
+    name = store.find_cell(cell)
+    rows = store.cell_rows(name)
+    screens.print_cell(rows, store.provenance("cells", name))
+    images = store.read_images(name)
+    if images:
+        first = rows.iloc[0]
+        title = (
+            f"{first.attack} on {first.dataset}, {first.model}, {first.defense}, {first.checkpoint}, seed {first.seed}"
+        )
+        captions = {"transmitted": rows.psnr_change.to_numpy(), "reconstructions": rows.psnr.to_numpy()}
+        target = output or store.out / "pictures" / f"{name}.png"
+        _write(target, picture(images, title, captions))
+        typer.echo(f"picture: {target}")
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        typer.echo(f"gibench {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, Ctrl-C says how to go on."""
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        typer.echo(f"gibench: {error}", err=True)
+        code = 2
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        typer.echo("gibench: stopped; what is finished is kept, the same command goes on from there", err=True)
+        code = 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own: unknown option, missing argument
+            raise
+        typer.echo(f"gibench: {error.format_message()} (see gibench --help)", err=True)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _suite(settings: list[str]) -> tuple[Suite, dict[str, Any]]:
+    """The suite with its overrides, and the options that are not part of it."""
+    from gibench.suite import load_suite, parse_value
+
+    given: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise InputError(f"'{setting}' is not a setting; write key=value, such as suite=quick or 'seeds=[0, 1]'")
+        if key in given:
+            raise InputError(f"'{key}' is given twice")
+        given[key] = text if key in ("suite", "out", "device") else parse_value(text)
+    if "suite" not in given:
+        raise InputError("no suite is named; write suite=NAME (see `gibench list suites`)")
+    options: dict[str, Any] = {key: given.pop(key) for key in ("out", "device", "workers") if key in given}
+    if not isinstance(options.get("workers", 1), int):
+        raise InputError(f"workers={options['workers']}: a whole number of at least 1 is needed")
+    return load_suite(given.pop("suite"), given), options
+
+
+def _store(suite: str, options: dict[str, Any]) -> Store:
+    from gibench.store import Store, default_out
+
+    return Store(options.get("out") or default_out(suite))
+
+
+def _results(where: list[str] | None) -> Store:
+    from gibench.store import located
+
+    given = dict(setting.partition("=")[::2] for setting in where or [])
+    unknown = [key for key in given if key not in ("suite", "out")]
+    if unknown:
+        raise InputError(f"'{unknown[0]}' is not a setting here; write suite=NAME or out=DIR")
+    return located(given.get("suite"), given.get("out"))
+
+
+def _named(suite: str, options: dict[str, Any]) -> str:
+    return f"out={options['out']}" if "out" in options else f"suite={suite}"
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None

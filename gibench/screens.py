@@ -1,0 +1,123 @@
+"""What a user reads beside the leaderboard: a plan, a listing, a cell."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gibench.estimate import estimate, recorded
+from gibench.progress import clock
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gibench.runner import Plan
+
+
+def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
+    """The grid as a table per dataset and model, the skipped pairs, the time it would take."""
+    console = Console()
+    table = Table(title=f"suite {plan.suite.name} {plan.suite.version}: {plan.suite.summary}", title_justify="left")
+    for heading in ("dataset", "model", "clients", "to train", "cells", "done", "to run", "skipped"):
+        table.add_column(heading, justify="left" if heading in ("dataset", "model") else "right")
+    open_jobs = {job.id for job in plan.jobs}
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for cell in plan.cells:
+        groups.setdefault((cell.client.dataset.spec(), cell.client.model.spec()), []).append(cell)
+    for (dataset, model), cells in groups.items():
+        clients = {client.id for cell in cells if not cell.skip for client in cell.clients}
+        kept = [cell for cell in cells if not cell.skip]
+        to_run = sum(cell.id in open_jobs for cell in kept)
+        figures = (
+            len(clients),
+            len(clients & open_jobs),
+            len(kept),
+            len(kept) - to_run,
+            to_run,
+            len(cells) - len(kept),
+        )
+        table.add_row(dataset, model, *(str(figure) for figure in figures))
+    console.print(table)
+    console.print(Text(f"defenses: {_listed(cell.client.defense.spec() for cell in plan.cells)}"))
+    console.print(Text(f"attacks: {_listed(cell.attack.spec() for cell in plan.cells)}"))
+    reasons = Counter((cell.attack.entry_name(), cell.client.defense.entry_name(), cell.skip) for cell in plan.skipped)
+    for (attack, defense, reason), count in reasons.items():
+        console.print(Text(f"skipped {count} x {attack} on {defense}: {reason}"), soft_wrap=True)
+    seconds, unknown = estimate(plan.jobs, recorded(folders))
+    known = len(plan.jobs) - unknown
+    about = f"about {clock(seconds)} of work by recorded timings" if known else "no timings are recorded yet"
+    lacking = f", {unknown} jobs of a sort that was never timed" if known and unknown else ""
+    console.print(Text(f"{len(plan.jobs)} jobs to do: {about}{lacking}; results in {out}"))
+
+
+def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:
+    """A row per entry: name, meaning, settings with defaults, needs."""
+    console = Console()
+    table = Table(show_lines=True)
+    for heading in (kind, "meaning", "settings", "needs"):
+        table.add_column(heading, overflow="fold")
+    for entry in entries:
+        shown = "" if kind == "suites" else "\n".join(_setting(field) for field in entry["fields"])
+        table.add_row(*(Text(part) for part in (entry["name"], entry["summary"], shown, ", ".join(entry["needs"]))))
+    console.print(table)
+
+
+def print_cell(rows: pd.DataFrame, origin: dict[str, Any]) -> None:
+    """Settings, numbers over the victims, and where they come from."""
+    console = Console()
+    first = rows.iloc[0]
+    console.print(Text(f"cell {first.cell} (client {first.client})", style="bold"))
+    names = [
+        "dataset",
+        "model",
+        "defense",
+        "attack",
+        "checkpoint",
+        "batch",
+        "threat",
+        "labels",
+        "rounds",
+        "seed",
+        "tuned",
+    ]
+    for name in names:
+        console.print(Text(f"  {name:<11}{first[name]}"), soft_wrap=True)
+    table = Table("metric", "mean", "worst for the attacker", "best for the attacker")
+    for name in (
+        "psnr",
+        "ssim",
+        "mse",
+        "attacker_accuracy",
+        "identified",
+        "label_accuracy",
+        "psnr_sent",
+        "psnr_change",
+    ):
+        values = rows[name].dropna()
+        if len(values):
+            low, high = (values.max(), values.min()) if name == "mse" else (values.min(), values.max())
+            table.add_row(name, *(f"{value:.4g}" for value in (values.mean(), low, high)))
+    console.print(table)
+    failed = rows[rows.status == "failed"]
+    console.print(
+        Text(f"{len(rows)} images, {len(failed)} failed{': ' + failed.iloc[0].reason if len(failed) else ''}")
+    )
+    settings = origin.pop("cell", {})
+    console.print(Text("origin: " + json.dumps(origin)), soft_wrap=True)
+    console.print(Text("all settings: " + json.dumps(settings)), soft_wrap=True)
+
+
+def _listed(specs: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(specs))
+
+
+def _setting(field: dict[str, Any]) -> str:
+    default = json.dumps(field["default"])
+    return f"{field['name']} = {default} ({field['type']})"

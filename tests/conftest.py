@@ -1,0 +1,42 @@
+"""Real images that are available offline everywhere, and one fitted latent defense."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gibench.datasets import Parts
+from gibench.defenses.latent_perturb import LatentPerturb
+from gibench.draws import Draws
+from gibench.registry import build
+from gibench.types import Images
+
+
+@pytest.fixture(scope="session")
+def digits() -> Parts:
+    return build("datasets", "digits").load()
+
+
+@pytest.fixture(scope="session")
+def ihc() -> Parts:
+    return build("datasets", "ihc").load()
+
+
+@pytest.fixture(scope="session")
+def few_aux(digits: Parts) -> Images:
+    """Auxiliary images enough for a tiny fit."""
+    return Images(digits.aux.x[:256], digits.aux.y[:256])
+
+
+@pytest.fixture(scope="session")
+def fitted_latent(few_aux: Images) -> LatentPerturb:
+    """latent_perturb at default settings, learned on a few digits."""
+    return LatentPerturb().fit(few_aux, Draws(("test fit",)))
+
+
+@pytest.fixture(autouse=True)
+def _global_generator_untouched() -> object:
+    """Nothing in gibench draws from the global generator."""
+    before = torch.random.get_rng_state()
+    yield
+    assert torch.equal(torch.random.get_rng_state(), before), "the global torch generator was used"
