@@ -42,7 +42,11 @@ def run_cell(cell: Cell, store: Store, device: str) -> None:
     names = {"victims": victims.x, "transmitted": sent.x, "reconstructions": x}
     store.write_tensors(f"images/{cell.id}", {name: (t * 255).round().byte() for name, t in names.items()})
     cost = {"seconds": time.perf_counter() - clock, "peak_mib": peak_mib(device)}
-    origin = provenance(device) | {"cell": cell.identity(), "tuned": chosen, "seconds": cost["seconds"]}
+    origin = provenance(device) | {
+        "cell": cell.identity() | {"client": cell.client.identity()},
+        "tuned": chosen,
+        "seconds": cost["seconds"],
+    }
     store.write_rows("cells", cell.id, [{**cell.describe(), **row, **cost} for row in rows], origin)
 
 

@@ -158,9 +158,7 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"gibench: {error}", err=True)
         code = 2
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):  # the first is what the second becomes inside a command
         typer.echo("gibench: stopped; what is finished is kept, the same command goes on from there", err=True)
         code = 130
     except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from gibench.attacks import Attack
 from gibench.datasets import Dataset
 from gibench.defenses import Defense
 from gibench.models import Model
-from gibench.registry import build, expand
+from gibench.registry import expand
 from gibench.suite import Suite, Training
 from gibench.threat import capabilities, missing
 
@@ -64,6 +64,7 @@ class Cell:
     """One attack on one client at one checkpoint under one threat model."""
 
     client: Client
+    undefended: Client  # the same training without a defense
     checkpoint: str
     batch: int
     threat: str
@@ -76,12 +77,10 @@ class Cell:
     def id(self) -> str:
         return _digest(self.identity())
 
-    @cached_property
+    @property
     def rehearsal(self) -> Client:
         """The client on which open settings are tuned: an adaptive attack's own, otherwise the undefended one."""
-        if self.attack.adaptive:
-            return self.client
-        return replace(self.client, defense=cast(Defense, build("defenses", "none")))
+        return self.client if self.attack.adaptive else self.undefended
 
     @property
     def clients(self) -> list[Client]:
@@ -98,7 +97,7 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         return {
-            "client": self.client.identity(),
+            "client": self.client.id,
             "checkpoint": self.checkpoint,
             "batch": self.batch,
             "threat": self.threat,
@@ -136,8 +135,8 @@ def cells(suite: Suite) -> list[Cell]:
 
 
 def clients(grid: list[Cell]) -> list[Client]:
-    """The clients that the cells need, each once."""
-    return list({client.id: client for cell in grid if not cell.skip for client in cell.clients}.values())
+    """The clients that these cells need, each once."""
+    return list({client.id: client for cell in grid for client in cell.clients}.values())
 
 
 def _block(suite: Suite) -> list[Cell]:
@@ -145,21 +144,15 @@ def _block(suite: Suite) -> list[Cell]:
     models = cast(list[Model], _entries("models", suite.models))
     defenses = cast(list[Defense], _entries("defenses", ["none", *suite.defenses]))
     attacks = cast(list[Attack], _entries("attacks", ["prior_only", *suite.attacks]))
-    return [
-        Cell(
-            Client(dataset, model, defense, seed, suite.training, suite.client_images, suite.aux_images),
-            checkpoint,
-            batch,
-            threat,
-            suite.rounds,
-            attack,
-            suite.victims,
-            suite.tune_images,
-        )
-        for dataset, model, seed, defense in itertools.product(datasets, models, suite.seeds, defenses)
-        for checkpoint, batch, threat in itertools.product(suite.checkpoints, suite.batch_sizes, suite.threats)
-        for attack in attacks
-    ]
+    found = []
+    for dataset, model, seed in itertools.product(datasets, models, suite.seeds):
+        shared = (seed, suite.training, suite.client_images, suite.aux_images)
+        under = {defense.spec(): Client(dataset, model, defense, *shared) for defense in defenses}
+        settings = itertools.product(suite.checkpoints, suite.batch_sizes, suite.threats)
+        for client, (checkpoint, batch, threat), attack in itertools.product(under.values(), settings, attacks):
+            seen = (checkpoint, batch, threat, suite.rounds, attack)
+            found.append(Cell(client, under["none"], *seen, suite.victims, suite.tune_images))
+    return found
 
 
 def _entries(kind: str, specs: list[str]) -> list[Any]:

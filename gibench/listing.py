@@ -24,7 +24,7 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
         "name": name,
         "summary": cls.summary(),
         "citation": cls.citation,
-        "fields": registry.fields_of(cls),
+        "fields": registry.fields_of(kind, name),
         "needs": sorted(getattr(cls, "match_needs", cls.needs)),
     } | ({"licence": cls.licence} if hasattr(cls, "licence") else {})
 

@@ -120,14 +120,15 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         ) from None
 
 
-def fields_of(cls: type[Entry]) -> list[dict[str, Any]]:
-    """Name, type and default of every setting, for listings."""
+def fields_of(kind: str, name: str) -> list[dict[str, Any]]:
+    """Name, type and default of every setting of an entry, for listings; a short name has defaults of its own."""
+    cls, preset = _lookup(kind, name)
     hints = typing.get_type_hints(cls)
     return [
         {
             "name": f.name,
             "type": _type_name(hints[f.name]),
-            "default": None if f.default is dataclasses.MISSING else f.default,
+            "default": preset.get(f.name, None if f.default is dataclasses.MISSING else f.default),
         }
         for f in _settings(cls)
     ]

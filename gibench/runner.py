@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gibench.errors import InputError
-from gibench.grid import PROTOCOL, Cell, Client, cells, clients
+from gibench.grid import PROTOCOL, Cell, cells, clients
 from gibench.store import Store, default_out
 from gibench.suite import Suite
 from gibench.workers import Event, Job, Workers
@@ -45,20 +45,15 @@ def make_plan(suite: Suite, store: Store) -> Plan:
     grid = cells(suite)
     store.check(PROTOCOL)
     running = [cell for cell in grid if not cell.skip]
-    open_cells = [cell for cell in running if not store.done("cells", cell.id)]
-    wanted = {client.id: client for client in clients(grid)}
-    needed = {c.id for cell in open_cells for c in cell.clients}
-    trained = {id for id in wanted if store.done("clients", id)}
+    answered = store.finished("cells")
+    open_cells = [cell for cell in running if cell.id not in answered]
+    wanted = {client.id: client for client in clients(running)}
+    needed = {client.id for cell in open_cells for client in cell.clients}
+    trained = store.finished("clients") & wanted.keys()
     kept = {id for id in trained if id not in needed or _has_weights(store, id)}
-    to_train = [client for id, client in wanted.items() if id not in kept]
-    jobs: list[Job] = []
-    for client in to_train:
-        jobs.append(Job(client.id, _client_label(client), client))
-    for cell in open_cells:
-        after = tuple(dict.fromkeys(c.id for c in cell.clients))
-        jobs.append(Job(cell.id, _cell_label(cell), cell, after))
-    done = frozenset({cell.id for cell in running if store.done("cells", cell.id)} | kept)
-    return Plan(suite, grid, done, jobs)
+    jobs = [Job(id, client) for id, client in wanted.items() if id not in kept]
+    jobs += [Job(cell.id, cell, tuple({client.id: None for client in cell.clients})) for cell in open_cells]
+    return Plan(suite, grid, frozenset(kept.union(cell.id for cell in running if cell.id in answered)), jobs)
 
 
 def run(
@@ -78,8 +73,8 @@ def run(
     store = Store(out or default_out(suite.name))
     devices = choose_devices(workers, device)
     plan = make_plan(suite, store)
-    for dataset in {cell.client.dataset.spec(): cell.client.dataset for cell in plan.cells}.values():
-        dataset.ensure()
+    if plan.jobs:
+        _check_data(plan.cells)
     store.open(describe_grid(plan))
     on_plan(plan, len(devices))
     return execute(plan, store, LocalWorkers(devices, str(store.out)), on_event)
@@ -123,6 +118,21 @@ def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{k % count}" for k in range(workers or count))
 
 
+def _check_data(grid: list[Cell]) -> None:
+    """Every dataset is there, right, and has enough test images."""
+    wanted: dict[str, Cell] = {}
+    for cell in sorted(grid, key=lambda cell: cell.victims * cell.batch):
+        wanted[cell.client.dataset.spec()] = cell
+    for name, cell in wanted.items():
+        cell.client.dataset.ensure()
+        there = len(cell.client.dataset.load().test.y)
+        if cell.victims * cell.batch > there:
+            raise InputError(
+                f"victims={cell.victims} with batches of {cell.batch} are more than the {there} test images of {name}; "
+                f"at most {there // cell.batch} are allowed"
+            )
+
+
 def _record_failure(event: Event, store: Store) -> None:
     from gibench.machine import provenance
 
@@ -135,12 +145,3 @@ def _record_failure(event: Event, store: Store) -> None:
 def _has_weights(store: Store, client: str) -> bool:
     names = ("init", "early", "final", "defense", "studied")
     return all((store.out / f"cache/clients/{client}/{name}.safetensors").exists() for name in names)
-
-
-def _client_label(client: Client) -> str:
-    return f"train {client.dataset} {client.model} {client.defense} seed {client.seed}"
-
-
-def _cell_label(cell: Cell) -> str:
-    c = cell.client
-    return f"{cell.attack} on {c.dataset} {c.model} {c.defense} {cell.checkpoint} batch {cell.batch} seed {c.seed}"

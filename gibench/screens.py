@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
 
     from gibench.runner import Plan
 
+SHOWN_METRICS = (
+    "psnr", "ssim", "mse", "attacker_accuracy", "identified", "label_accuracy", "psnr_sent", "psnr_change"
+)  # fmt: skip
+
 
 def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
     """The grid as a table per dataset and model, the skipped pairs, the time it would take."""
     console = Console()
-    table = Table(title=f"suite {plan.suite.name} {plan.suite.version}: {plan.suite.summary}", title_justify="left")
+    console.print(Text(f"suite {plan.suite.name} {plan.suite.version}: {plan.suite.summary}"), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for heading in ("dataset", "model", "clients", "to train", "cells", "done", "to run", "skipped"):
-        table.add_column(heading, justify="left" if heading in ("dataset", "model") else "right")
+        words = heading in ("dataset", "model")
+        table.add_column(
+            heading, justify="left" if words else "right", overflow="fold", min_width=16 if words else None
+        )
     open_jobs = {job.id for job in plan.jobs}
     groups: dict[tuple[str, str], list[Any]] = {}
     for cell in plan.cells:
@@ -45,8 +54,8 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
         )
         table.add_row(dataset, model, *(str(figure) for figure in figures))
     console.print(table)
-    console.print(Text(f"defenses: {_listed(cell.client.defense.spec() for cell in plan.cells)}"))
-    console.print(Text(f"attacks: {_listed(cell.attack.spec() for cell in plan.cells)}"))
+    console.print(Text(f"defenses: {_listed(cell.client.defense.spec() for cell in plan.cells)}"), soft_wrap=True)
+    console.print(Text(f"attacks: {_listed(cell.attack.spec() for cell in plan.cells)}"), soft_wrap=True)
     reasons = Counter((cell.attack.entry_name(), cell.client.defense.entry_name(), cell.skip) for cell in plan.skipped)
     for (attack, defense, reason), count in reasons.items():
         console.print(Text(f"skipped {count} x {attack} on {defense}: {reason}"), soft_wrap=True)
@@ -60,9 +69,9 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
 def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:
     """A row per entry: name, meaning, settings with defaults, needs."""
     console = Console()
-    table = Table(show_lines=True)
-    for heading in (kind, "meaning", "settings", "needs"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), leading=1)
+    for heading, share in ((kind, 2), ("meaning", 4), ("settings = default", 3), ("needs", 2)):
+        table.add_column(heading, overflow="fold", ratio=share)
     for entry in entries:
         shown = "" if kind == "suites" else "\n".join(_setting(field) for field in entry["fields"])
         table.add_row(*(Text(part) for part in (entry["name"], entry["summary"], shown, ", ".join(entry["needs"]))))
@@ -89,21 +98,11 @@ def print_cell(rows: pd.DataFrame, origin: dict[str, Any]) -> None:
     ]
     for name in names:
         console.print(Text(f"  {name:<11}{first[name]}"), soft_wrap=True)
-    table = Table("metric", "mean", "worst for the attacker", "best for the attacker")
-    for name in (
-        "psnr",
-        "ssim",
-        "mse",
-        "attacker_accuracy",
-        "identified",
-        "label_accuracy",
-        "psnr_sent",
-        "psnr_change",
-    ):
+    table = Table("metric", "mean", "lowest", "highest", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in SHOWN_METRICS:
         values = rows[name].dropna()
         if len(values):
-            low, high = (values.max(), values.min()) if name == "mse" else (values.min(), values.max())
-            table.add_row(name, *(f"{value:.4g}" for value in (values.mean(), low, high)))
+            table.add_row(name, *(f"{value:.4g}" for value in (values.mean(), values.min(), values.max())))
     console.print(table)
     failed = rows[rows.status == "failed"]
     console.print(
@@ -120,4 +119,4 @@ def _listed(specs: Iterable[str]) -> str:
 
 def _setting(field: dict[str, Any]) -> str:
     default = json.dumps(field["default"])
-    return f"{field['name']} = {default} ({field['type']})"
+    return f"{field['name']} = {default}"

@@ -101,8 +101,9 @@ class Store:
             raise InputError(f"{path} cannot be read: {error}") from None
         return grid
 
-    def done(self, kind: str, name: str) -> bool:
-        return (self.out / kind / f"{name}.parquet").exists()
+    def finished(self, kind: str) -> set[str]:
+        """The ids of all cells (kind "cells") or clients ("clients") with results."""
+        return {path.stem for path in (self.out / kind).glob("*.parquet")}
 
     def write_rows(
         self, kind: str, name: str, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]

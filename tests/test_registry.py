@@ -47,7 +47,7 @@ def test_every_entry_states_what_it_is_and_where_it_comes_from(kind: str, name: 
         assert cls.citation.strip()
     if kind == "datasets":
         assert cls.licence.strip()
-    assert [f["name"] for f in fields_of(cls)] == list(build(kind, name).settings())
+    assert [f["name"] for f in fields_of(kind, name)] == list(build(kind, name).settings())
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
@@ -163,7 +163,8 @@ def test_mistakes_are_told_in_one_line(kind: str, spec: str, told: list[str]) ->
 @pytest.mark.parametrize(
     "spec",
     ["", " ", "prune(", "prune)", "prune(p=0.5", "prune(0.5)", "prune(p=)", "prune(p=0.5))", "1prune", "a-b",
-     "prune p=0.5", "prune(p=1/2)", "prune(p=__import__('os'))", "prune(p=0.5, p=0.6)", "prune(p=0.5);none", "prune(p=0.5 } #"],
+     "prune p=0.5", "prune(p=1/2)", "prune(p=__import__('os'))", "prune(p=0.5, p=0.6)", "prune(p=0.5);none",
+     "prune(p=0.5 } #"],
 )  # fmt: skip
 def test_what_is_not_a_spec_is_refused(spec: str) -> None:
     assert spec.strip() in message("defenses", spec) or not spec.strip()

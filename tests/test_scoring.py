@@ -37,9 +37,8 @@ def blurred(victims: Batch) -> Tensor:
 def scored(
     victims: Batch, digits: Parts, x: Tensor, labels: Tensor | None = None, **changes: object
 ) -> tuple[list[dict], Tensor]:
-    guess = Guess(
-        x, victims.y if labels is None else labels, changes.get("loss", torch.zeros(V)), 7, changes.get("reason", "")
-    )
+    labels = victims.y if labels is None else labels
+    guess = Guess(x, labels, changes.get("loss", torch.zeros(V)), 7, changes.get("reason", ""))
     index = torch.arange(V * B).view(V, B)
     sent = changes.get("sent", victims)
     return score(victims, sent, guess, index, Brightness(), gallery_of(digits.test), "{}")

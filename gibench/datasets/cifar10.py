@@ -25,6 +25,7 @@ ARCHIVE = File(
 class Cifar10(Dataset):
     """x (n, 3, 32, 32), 10 classes, 50000 for training and 10000 for test."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"data_file"})
     citation: ClassVar[str] = (
         "Krizhevsky: Learning multiple layers of features from tiny images. Technical report, University of Toronto,"
         " 2009"

@@ -26,6 +26,7 @@ FILES = idx_files(
 class FashionMnist(Dataset):
     """x (n, 1, 28, 28), 10 classes."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"data_file"})
     citation: ClassVar[str] = (
         "Xiao, Rasul, Vollgraf: Fashion-MNIST: a novel image dataset for benchmarking machine learning"
         " algorithms. 2017. arXiv:1708.07747"

@@ -27,6 +27,7 @@ class MedMnist(Dataset):
     retinamnist's grades are taken as 5 classes.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"data_file"})
     citation: ClassVar[str] = (
         "Yang, Shi, Wei, Liu, Zhao, Ke, Pfister, Ni: MedMNIST v2 - a large-scale lightweight benchmark for 2D and 3D"
         " biomedical image classification. Scientific Data 10:41, 2023. doi:10.1038/s41597-022-01721-8"

@@ -26,6 +26,7 @@ FILES = idx_files(
 class Mnist(Dataset):
     """x (n, 1, 28, 28), 10 classes."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"data_file"})
     citation: ClassVar[str] = (
         "LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. Proc."
         " IEEE 86(11), 1998. doi:10.1109/5.726791"

@@ -14,9 +14,17 @@ class Job:
     """One client to train or one cell to attack, after the jobs it depends on."""
 
     id: str
-    label: str
     work: Client | Cell
     after: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """One line for people."""
+        if isinstance(self.work, Client):
+            return f"train {self.work.dataset} {self.work.model} {self.work.defense} seed {self.work.seed}"
+        cell, client = self.work, self.work.client
+        setting = f"{client.dataset} {client.model} {client.defense} {cell.checkpoint}"
+        return f"{cell.attack} on {setting} batch {cell.batch} seed {client.seed}"
 
     @property
     def kind(self) -> str:

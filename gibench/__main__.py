@@ -1,0 +1,5 @@
+"""`python -m gibench` is `gibench`."""
+
+from gibench.cli import main
+
+main()

@@ -1,0 +1,175 @@
+"""What every defense owes: the rules of its hooks, on real images and at default settings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from scene import flat, held, net_of, same, seen
+from torch import nn
+
+from gibench.datasets import Parts
+from gibench.defenses import Defense
+from gibench.draws import Draws
+from gibench.gradients import mean_gradient
+from gibench.learned.inverter import learn_inverters
+from gibench.message import make_message, transmitted
+from gibench.registry import build, names
+from gibench.types import Batch, Images, Local, Update
+
+EVERY = names("defenses")
+DEFENDING = [name for name in EVERY if name != "none"]
+NEUTRAL = ("prune(p=0)", "dpsgd(sigma=0, clip=1e6)")
+STRONGER = {
+    "prune": [0.0, 0.5, 0.9, 0.99],
+    "dpsgd": [0.0, 0.01, 0.1, 1.0],
+    "latent_perturb": [0.0, 0.25, 1.0, 4.0],
+}
+
+
+@pytest.fixture(scope="session")
+def made(few_aux: Images, fitted_latent: Defense) -> Callable[[str], Defense]:
+    """Fitted at default settings, each once."""
+    fitted: dict[str, Defense] = {"latent_perturb": fitted_latent}
+
+    def one(name: str) -> Defense:
+        if name not in fitted:
+            fitted[name] = build("defenses", name).fit(few_aux, Draws(("test fit",)))
+        return fitted[name]
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    return net_of("lenet(width=6)", 1, 10)
+
+
+def send(
+    net: nn.Module, defense: Defense, batch: Batch, members: tuple[int, ...] = (0, 1, 2), name: str = "m"
+) -> Update:
+    return make_message(net, defense, batch, Draws((name,), members))
+
+
+@pytest.mark.parametrize("b", [1, 2])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_message_has_the_shape_of_the_parameters(
+    name: str, b: int, made: Callable[[str], Defense], net: nn.Module, digits: Parts
+) -> None:
+    batch = held(digits.test, 3, b)
+    defense = made(name)
+    changed = defense.network(net)
+    shapes = {key: (3, *p.shape) for key, p in changed.named_parameters()}
+    update = send(changed, defense, batch)
+    assert {key: g.shape for key, g in update.items() if g is not None} == {
+        key: shape for key, shape in shapes.items() if update[key] is not None
+    }
+    assert list(update) == list(shapes)
+    assert all(g.isfinite().all() and not g.requires_grad for g in update.values() if g is not None)
+    sent = transmitted(defense, batch, Draws(("m",), range(3)))
+    assert sent.x.shape == batch.x.shape
+    assert sent.x.min() >= 0
+    assert sent.x.max() <= 1
+    assert torch.equal(sent.y, batch.y)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_hooks_never_write_into_their_input(
+    name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts
+) -> None:
+    defense, batch, draws = made(name), held(digits.test, 3, 2), Draws(("m",), range(3))
+    x, y = batch.x.clone(), batch.y.clone()
+    weights = {key: p.detach().clone() for key, p in net.named_parameters()}
+    defense.images(batch, draws)
+    defense.gradient(net, batch, draws)
+    plain = mean_gradient(net, batch)
+    before = {key: g.clone() for key, g in plain.items()}
+    defense.message(plain, draws)
+    defense.received(plain, draws)
+    assert same(plain, before)
+    assert torch.equal(batch.x, x)
+    assert torch.equal(batch.y, y)
+    assert all(torch.equal(p, weights[key]) for key, p in net.named_parameters())
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_fresh_draws_change_the_message_if_and_only_if_it_is_stochastic(
+    name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts
+) -> None:
+    batch, defense = held(digits.test, 3, 2), made(name)
+    one, again, fresh = (send(net, defense, batch, name=stream) for stream in ("m", "m", "n"))
+    assert same(one, again)
+    assert same(one, fresh) is not defense.stochastic
+    if defense.stochastic:  # every victim got noise of its own
+        x = Batch(batch.x[:1].expand(3, -1, -1, -1, -1), batch.y[:1].expand(3, -1))
+        sent = flat(send(net, defense, x))
+        assert not torch.allclose(sent[0], sent[1])
+
+
+@pytest.mark.parametrize("local", [None, Local(2, 0.05, 0.9)], ids=["gradient", "delta"])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_victim_alone_sends_what_it_sends_in_company(
+    name: str, local: Local | None, made: Callable[[str], Defense], net: nn.Module, digits: Parts
+) -> None:
+    batch, defense = held(digits.test, 3, 2), made(name)
+    together = flat(make_message(net, defense, batch, Draws(("m",), range(3)), local))
+    single = Batch(batch.x[1:2], batch.y[1:2])
+    alone = flat(make_message(net, defense, single, Draws(("m",), (1,)), local))
+    assert (alone[0] - together[1]).norm() <= 1e-4 * together[1].norm()
+
+
+@pytest.mark.parametrize("spec", NEUTRAL)
+def test_the_neutral_end_is_no_defense(spec: str, net: nn.Module, digits: Parts) -> None:
+    batch = held(digits.test, 3, 2)
+    plain, defended = (flat(send(net, build("defenses", s), batch)) for s in ("none", spec))
+    assert torch.allclose(plain, defended, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DEFENDING)
+def test_a_stronger_knob_changes_more(name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts) -> None:
+    assert name in STRONGER, "give the knob's values of a new defense here, weakest first"
+    batch = held(digits.test, 24, 1)
+    members = tuple(range(24))
+    plain = flat(send(net, build("defenses", "none"), batch, members))
+    apart = []
+    for value in STRONGER[name]:
+        defense = replace(made(name), **{made(name).knob: value})
+        apart.append(float((flat(send(net, defense, batch, members)) - plain).norm(dim=1).mean()))
+    assert apart == sorted(apart)
+    assert apart[0] < apart[-1]
+    assert apart[1] < apart[-1]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_defense_names_its_knob_and_ships_its_adaptive_attack(name: str) -> None:
+    defense = build("defenses", name)
+    if name == "none":
+        assert defense.knob == ""
+        return
+    assert type(defense).match is not Defense.match
+    assert defense.knob in defense.settings()
+    assert isinstance(defense.settings()[defense.knob], float)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_its_match_runs_in_the_adaptive_attack(
+    name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts, few_aux: Images
+) -> None:
+    defense = made(name)
+    view = seen(net, held(digits.test, 2, 2), 10, defense, aux=few_aux)
+    if "defense_params" in defense.match_needs:  # what study() learns, but for the length of its training
+        view = replace(view, studied=learn_inverters(few_aux.x[:64], lambda x, d: x, Draws(("s",)), epochs=1))
+    attack = build("attacks", "adaptive_matching(steps=5, tv=0.01)")
+    guess = attack.reconstruct(view, Draws(("a",), range(2)))
+    assert guess.x.shape == (2, 2, 1, 32, 32)
+    assert guess.x.isfinite().all()
+    assert guess.loss.isfinite().all()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_the_server_averages_is_the_mean(name: str) -> None:
+    messages = {"a": torch.arange(6.0).view(3, 2), "b": None}
+    received = build("defenses", name).received(messages, Draws(("server",)))
+    assert received["a"].tolist() == [2.0, 3.0]
+    assert received["b"] is None

@@ -1,0 +1,80 @@
+"""A job that raises, dies or dies once costs itself only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from faulty import Faulty
+
+from gibench.runner import Plan, describe_grid, execute, make_plan
+from gibench.store import Store
+from gibench.suite import Suite
+from gibench.workers import Event, Job
+from gibench.workers.local import LocalWorkers
+
+SUITE = Suite(
+    name="faults",
+    datasets=["digits"],
+    models=["lenet"],
+    defenses=["none"],
+    attacks=["prior_only"],
+    checkpoints=["init"],
+    victims=2,
+    client_images=16,
+    aux_images=60,
+    training={"clients": 16, "epochs": 1},  # type: ignore[arg-type]
+)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], Store, dict[str, str], object]:
+    folder = tmp_path_factory.mktemp("faults")
+    store = Store(folder / "out")
+    plan = make_plan(SUITE, store)
+    (cell,) = plan.cells
+    faulty = {how: replace(cell, attack=Faulty(how=how)) for how in ("raise", "die", str(folder / "once"))}
+    jobs = [plan.jobs[0], *(Job(c.id, c, (cell.client.id,)) for c in faulty.values()), plan.jobs[1]]
+    store.open(describe_grid(plan))
+    events: list[Event] = []
+    workers = LocalWorkers(("cpu", "cpu"), str(store.out))
+    summary = execute(Plan(SUITE, [cell, *faulty.values()], frozenset(), jobs), store, workers, events.append)
+    return events, store, {Path(how).name: c.id for how, c in faulty.items()}, summary
+
+
+def test_the_others_go_on(ended) -> None:
+    _, store, ids, summary = ended
+    assert not store.finished("cells") & {ids["raise"], ids["die"]}
+    assert len(store.finished("cells")) == 2
+    assert summary.done == 3  # the client, prior_only, and the one that died once
+    assert len(summary.failed) == 2
+    assert ids["once"] in store.finished("cells")
+
+
+def test_each_failure_was_tried_twice_and_says_why(ended) -> None:
+    events, _, ids, _ = ended
+    for how, reason in (("raise", "MemoryError: no room for 3 images second line"), ("die", "killed by SIGKILL")):
+        own = [event for event in events if event.job.id == ids[how]]
+        assert [event.kind for event in own] == ["started", "retried", "started", "failed"]
+        assert reason in own[-1].reason
+    assert [event.kind for event in events if event.job.id == ids["once"]] == ["started", "retried", "started", "done"]
+
+
+def test_failures_are_rows_with_a_reason_and_no_numbers(ended) -> None:
+    _, store, ids, _ = ended
+    rows = store.read().rows
+    failed = rows[rows.status == "failed"]
+    assert set(failed.cell) == {ids["raise"], ids["die"]}
+    assert failed.psnr.isna().all()
+    assert failed.reason.str.len().gt(0).all()
+
+
+def test_a_client_that_fails_takes_its_cells_along(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = make_plan(SUITE.model_copy(update={"training": SUITE.training.model_copy(update={"lr": 1e30})}), store)
+    store.open(describe_grid(plan))
+    summary = execute(plan, store, LocalWorkers(("cpu",), str(tmp_path)), lambda event: None)
+    assert summary.done == 0
+    assert all("client failed: FloatingPointError: training diverged" in reason for _, reason in summary.failed[1:])
+    assert store.read().rows.reason.str.contains("training diverged").all()
