@@ -197,6 +197,8 @@ def _utility(net: nn.Module, test: Images, seen: Callable[[Batch], Batch], suffi
             for x, y in zip(test.x.split(1000), test.y.split(1000), strict=True)
         ]
     )
+    if not bool(logits.isfinite().all()):
+        raise FloatingPointError("training diverged: an output of the final model is not finite")
     truth, guess = test.y.cpu().numpy(), logits.argmax(1).cpu().numpy()
     losses = nn.functional.cross_entropy(logits.double(), test.y)
     scores = logits.double().softmax(1).cpu().numpy()

@@ -42,18 +42,11 @@ def mean_gradient(
     `params` gives each victim its own weights, {name: (v, *shape)}; otherwise all share the net's.
     With `create_graph` the result can be differentiated with respect to `batch.x`.
     """
+    if not len(batch.y):  # a Poisson round in which nobody drew an image
+        return {name: p.new_zeros(0, *p.shape) for name, p in net.named_parameters()}
     if params is None and all(type(m) in _RULES or not list(m.parameters(False)) for m in net.modules()):
         return _by_layer(net, batch, loss, create_graph)
     return _by_vmap(net, batch, loss, params)
-
-
-def example_gradients(net: nn.Module, batch: Batch, *, params: dict[str, Tensor] | None = None) -> Update:
-    """The gradient of every single image, {name: (v, b, *shape)}."""
-    v, b = batch.y.shape
-    single = Batch(batch.x.flatten(0, 1).unsqueeze(1), batch.y.reshape(v * b, 1))
-    repeated = None if params is None else {name: p.repeat_interleave(b, 0) for name, p in params.items()}
-    update = mean_gradient(net, single, params=repeated)
-    return {name: None if g is None else g.unflatten(0, (v, b)) for name, g in update.items()}
 
 
 def _by_layer(net: nn.Module, batch: Batch, loss: Loss, create_graph: bool) -> Update:

@@ -65,6 +65,7 @@ class Entry:
 
 E = TypeVar("E", bound=Entry)
 
+_END = "end_of_the_arguments"
 KINDS = {"datasets": "dataset", "models": "model", "defenses": "defense", "attacks": "attack", "metrics": "metric"}
 
 
@@ -95,6 +96,8 @@ def expand(kind: str, spec: str) -> list[Entry]:
         if key not in fields:
             hint = nearest(key, list(fields))
             raise InputError(f"{name} has no field '{key}'{hint}; its fields are: {', '.join(fields) or 'none'}")
+    for key in given.keys() & preset.keys():
+        raise InputError(f"{spec}: '{name}' stands for {key}={preset[key]!r}; the field cannot be given again")
     given = preset | given
     sweeps = {k: v for k, v in given.items() if isinstance(v, list) and not _takes_list(cls, k)}
     for key, values in sweeps.items():
@@ -108,13 +111,16 @@ def expand(kind: str, spec: str) -> list[Entry]:
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """`name(a=1, b=[2, 3])` -> ("name", {"a": 1, "b": [2, 3]})."""
-    match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
+    match = re.fullmatch(r" *([A-Za-z_]\w*) *(?:\((.*)\))? *", spec)
     if not match:
-        raise InputError(f"'{spec}' is not a spec; write name or name(field=value, ...)")
-    name, arguments = match.group(1), match.group(2) or ""
+        raise InputError(f"{spec!r} is not a spec; write name or name(field=value, ...)")
+    name, arguments = match.group(1), (match.group(2) or "").strip()
+    end = f"{arguments}, {_END} = 0" if arguments else f"{_END} = 0"
     try:
-        return name, tomllib.loads(f"given = {{ {arguments} }}")["given"]
-    except tomllib.TOMLDecodeError:
+        given = tomllib.loads(f"given = {{ {end} }}")["given"]
+        given.pop(_END)  # lost where a brace or a comment in the arguments cut them short
+        return name, given
+    except (tomllib.TOMLDecodeError, KeyError):
         raise InputError(
             f"'{spec}': cannot read '{arguments}'; write field=value, ... in TOML (1e-3, true, \"text\", [1, 2])"
         ) from None
@@ -144,9 +150,15 @@ def first_problem(error: pydantic.ValidationError) -> str:
 
 def _construct(cls: type[Entry], spec: str, given: dict[str, Any]) -> Entry:
     try:
-        return cls(**given)
+        entry = cls(**given)
     except pydantic.ValidationError as error:
         raise InputError(f"{spec}: {first_problem(error)}") from None
+    for name, value in given.items():
+        built = getattr(entry, name)
+        if any(isinstance(value, kind) != isinstance(built, kind) for kind in (bool, str)):
+            wanted = _type_name(typing.get_type_hints(cls)[name])
+            raise InputError(f"{spec}: {name}: input should be a valid {wanted} (given: {value!r})")
+    return entry
 
 
 def _lookup(kind: str, name: str) -> tuple[type[Entry], dict[str, Any]]:

@@ -20,7 +20,7 @@ Checkpoint = Literal["init", "early", "final"]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Training(Strict):

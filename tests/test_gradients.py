@@ -6,7 +6,7 @@ from scene import net_of
 from torch import Tensor, nn
 
 from gibench.draws import Draws
-from gibench.gradients import _by_layer, _by_vmap, cross_entropy, example_gradients, mean_gradient
+from gibench.gradients import _by_layer, _by_vmap, cross_entropy, mean_gradient
 from gibench.types import Batch
 
 NETS = {
@@ -87,30 +87,18 @@ def test_gradient_of_a_matching_loss_equals_double_backward_one_victim_at_a_time
         assert apart(together[i], alone) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["lenet2", "resnet_group", "resnet_batch"])
-def test_example_gradients_are_each_image_alone_and_average_to_the_mean(name: str) -> None:
-    net, batch = made(name, 1), images(1, 2, 3)
-    each, mean = example_gradients(net, batch), mean_gradient(net, batch)
-    alone = plain(net, batch.x[1, 2:3], batch.y[1, 2:3])
-    for key, g in each.items():
-        assert g.shape == (2, 3, *dict(net.named_parameters())[key].shape)
-        assert apart(g.mean(1), mean[key]) < TOLERANCE
-        assert apart(g[1, 2], alone[key]) < TOLERANCE
-
-
 @pytest.mark.parametrize("name", ["lenet3", "convnet"])
 def test_every_victim_may_have_its_own_weights(name: str) -> None:
     net, batch = made(name, 1), images(1, 3, 2)
     params = {
         k: p.detach() + 0.1 * Draws((k, "own"), range(3)).normal(*p.shape).double() for k, p in net.named_parameters()
     }
-    update, each = mean_gradient(net, batch, params=params), example_gradients(net, batch, params=params)
+    update = mean_gradient(net, batch, params=params)
     for i in range(3):
         net.load_state_dict({k: p[i] for k, p in params.items()}, strict=False)
         alone = plain(net, batch.x[i], batch.y[i])
         for key in update:
             assert apart(update[key][i], alone[key]) < TOLERANCE
-            assert apart(each[key][i].mean(0), alone[key]) < TOLERANCE
 
 
 @pytest.mark.parametrize("way", [_by_layer, _by_vmap])

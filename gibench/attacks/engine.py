@@ -83,7 +83,11 @@ def invert(view: View, update: Update, match: Match, search: Search, draws: Draw
     `update` is the gradient to match, (v, *shape) per parameter. Returns clamped images after `match.post`.
     """
     labels = labels_of(view, update)
-    tv = torch.as_tensor(search.tv).to(next(g for g in update.values() if g is not None)).expand(len(labels))
+    tv = (
+        torch.as_tensor(search.tv, dtype=torch.float64)
+        .to(next(g for g in update.values() if g is not None))
+        .expand(len(labels))
+    )
     found = [
         _invert_chunk(
             view, _take(update, part), labels[part], match, replace(search, tv=tv[part]), draws.part(part), part

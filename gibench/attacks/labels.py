@@ -35,6 +35,8 @@ def labels_of(view: View, update: Update) -> Tensor:
 
 
 def _ilrg(net: nn.Module, name: str, weight: Tensor, bias: Tensor, b: int) -> Tensor:
+    if not bool(weight.isfinite().all() and bias.isfinite().all()):
+        return torch.zeros(b, dtype=torch.long, device=weight.device)  # the guess will fail, and say so
     layer = net.get_submodule(name)
     assert isinstance(layer, nn.Linear)
     k = len(bias)

@@ -31,22 +31,10 @@ class Cifar10(Dataset):
         " 2009"
     )
     licence: ClassVar[str] = "no licence stated by its publisher; collected from the web for research"
-
-    @property
-    def classes(self) -> int:
-        return 10
-
-    @property
-    def channels(self) -> int:
-        return 3
-
-    @property
-    def side(self) -> int:
-        return 32
-
-    @property
-    def checksum(self) -> str:
-        return checksum_of((ARCHIVE,))
+    classes = 10
+    channels = 3
+    side = 32
+    checksum = checksum_of((ARCHIVE,))
 
     def ensure(self) -> None:
         ensure(self.entry_name(), (ARCHIVE,))

@@ -31,22 +31,10 @@ class Digits(Dataset):
         " doi:10.24432/C50P49"
     )
     licence: ClassVar[str] = "CC BY 4.0"
-
-    @property
-    def classes(self) -> int:
-        return 10
-
-    @property
-    def channels(self) -> int:
-        return 1
-
-    @property
-    def side(self) -> int:
-        return 32
-
-    @property
-    def checksum(self) -> str:
-        return f"sha256:{SHA256}"
+    classes = 10
+    channels = 1
+    side = 32
+    checksum = f"sha256:{SHA256}"
 
     def load(self) -> Parts:
         from sklearn.datasets import load_digits

@@ -32,22 +32,10 @@ class FashionMnist(Dataset):
         " algorithms. 2017. arXiv:1708.07747"
     )
     licence: ClassVar[str] = "MIT"
-
-    @property
-    def classes(self) -> int:
-        return 10
-
-    @property
-    def channels(self) -> int:
-        return 1
-
-    @property
-    def side(self) -> int:
-        return 28
-
-    @property
-    def checksum(self) -> str:
-        return checksum_of(FILES)
+    classes = 10
+    channels = 1
+    side = 28
+    checksum = checksum_of(FILES)
 
     def ensure(self) -> None:
         ensure(self.entry_name(), FILES)

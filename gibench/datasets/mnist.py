@@ -32,22 +32,10 @@ class Mnist(Dataset):
         " IEEE 86(11), 1998. doi:10.1109/5.726791"
     )
     licence: ClassVar[str] = "CC BY-SA 3.0 as stated by its redistributors; copyright LeCun and Cortes"
-
-    @property
-    def classes(self) -> int:
-        return 10
-
-    @property
-    def channels(self) -> int:
-        return 1
-
-    @property
-    def side(self) -> int:
-        return 28
-
-    @property
-    def checksum(self) -> str:
-        return checksum_of(FILES)
+    classes = 10
+    channels = 1
+    side = 28
+    checksum = checksum_of(FILES)
 
     def ensure(self) -> None:
         ensure(self.entry_name(), FILES)

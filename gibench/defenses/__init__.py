@@ -30,7 +30,7 @@ class Defense(Entry):
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
 
     # Learned public state; not a setting. Filled by `fit`.
-    state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def fit(self, aux: Images, draws: Draws) -> Self:
         """Learn public state on auxiliary data, once, before any training."""

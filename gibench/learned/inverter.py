@@ -87,7 +87,7 @@ def best_inverter(learned: Mapping[str, Tensor], channels: int, side: int) -> nn
     """The family with the smaller held-out error."""
     choices = families(channels, side)
     name = min(choices, key=lambda family: float(learned[f"{family}/error"]))
-    net = choices[name]()
+    net = seeded(Draws(("shape",)), choices[name])
     weights = {key.removeprefix(f"{name}/"): value for key, value in learned.items() if key.startswith(f"{name}/")}
     net.load_state_dict({key: value for key, value in weights.items() if key != "error"})
     return net.to(learned[f"{name}/error"].device).eval()

@@ -105,11 +105,13 @@ def objective(view: View, guess: Guess, distance: str, tv: float) -> Tensor:
 
 
 @pytest.mark.parametrize("distance", ["cos", "l2"])
-@pytest.mark.parametrize("lr", [0.05, 0.9])  # the large one overshoots: its last iterate is not its best
+@pytest.mark.parametrize(("lr", "steps"), [(0.05, 12), (5.0, 2)])  # the large one overshoots: its last is not its best
 @pytest.mark.parametrize("b", [1, 2])
-def test_the_returned_image_is_where_its_loss_was_evaluated(digits: Parts, distance: str, lr: float, b: int) -> None:
+def test_the_returned_image_is_where_its_loss_was_evaluated(
+    digits: Parts, distance: str, lr: float, steps: int, b: int
+) -> None:
     view = scene(digits, b)
-    search = replace(SEARCH, lr=lr, steps=12)
+    search = replace(SEARCH, lr=lr, steps=steps, schedule="step")
     guess = run(view, search, Match(distance=distance, linear=False))
     assert (objective(view, guess, distance, SEARCH.tv) - guess.loss).abs().max() < 1e-10
     for restarts in (2, 3):
