@@ -158,14 +158,15 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"gibench: {error}", err=True)
         code = 2
-    except (typer.Abort, KeyboardInterrupt):  # the first is what the second becomes inside a command
-        typer.echo("gibench: stopped; what is finished is kept, the same command goes on from there", err=True)
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: unknown option, missing argument
             raise
         typer.echo(f"gibench: {error.format_message()} (see gibench --help)", err=True)
         code = 2
+    if code == 130:  # what Ctrl-C becomes
+        typer.echo("gibench: stopped; what is finished is kept, the same command goes on from there", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
