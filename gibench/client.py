@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from gibench.datasets import Dataset, Parts
-from gibench.defenses import Defense
+from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.grid import Client
 from gibench.learned.fit import seeded
@@ -75,13 +75,18 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
     checkpoints["final"] = _weights(net)
     trained = time.perf_counter()
     studied = defense.study(parts.aux, draws.at("study"))
-    smallest = min(len(shard) for shard in shards)
-    local_steps = settings.local_epochs if settings.protocol == "fedavg" else 1
+    exposure = Exposure(
+        images=min(len(shard) for shard in shards),
+        all_images=len(parts.client.y),
+        batch=settings.batch,
+        rounds=rounds,
+        local_steps=settings.local_epochs if settings.protocol == "fedavg" else 1,
+    )
     row: dict[str, object] = {
         **client.describe(),
         **_utility(net, parts.test, lambda batch: defense.images(batch, draws.at("inference")), ""),
         **_utility(net, parts.test, lambda batch: batch, "_raw"),
-        **defense.accounting(smallest, settings.batch, rounds * local_steps),
+        **defense.accounting(exposure),
         "images": len(parts.client.y),
         "rounds": rounds,
         "upload_bytes": 4 * sum(p.numel() for p in net.parameters()),

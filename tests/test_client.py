@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gibench.client import build_net, load_parts, restore, split_clients, train, train_rounds
 from gibench.datasets import Parts
-from gibench.defenses import Defense
+from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.grid import Client
 from gibench.registry import build
@@ -244,7 +244,7 @@ def test_a_defended_client_reports_its_privacy(digits: Parts) -> None:
     small = replace(digits, client=Images(digits.client.x[:60], digits.client.y[:60]))
     asked = client(defense="dpsgd(sigma=1.0)", clients=3, epochs=1, batch=4)
     _, row = train(asked, small)
-    expected = asked.defense.accounting(20, 4, 5)
+    expected = asked.defense.accounting(Exposure(20, 60, 4, 5, 1))
     assert {k: row[k] for k in expected} == expected
     assert "epsilon" not in train(replace(asked, defense=build("defenses", "none")), small)[1]
 

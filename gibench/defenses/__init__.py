@@ -16,6 +16,17 @@ from gibench.registry import Entry
 from gibench.types import Batch, Images, Match, Update, View
 
 
+@dataclass(frozen=True)
+class Exposure:
+    """How often the most exposed client's images were used."""
+
+    images: int  # of the smallest client
+    all_images: int  # of all clients together
+    batch: int  # expected images per round
+    rounds: int
+    local_steps: int  # gradient steps on the same images within a round
+
+
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Defense(Entry):
     """A defense overrides the hooks that it needs; every default does nothing.
@@ -64,6 +75,6 @@ class Defense(Entry):
         """What the attacker learns from auxiliary data about this defense before seeing any message."""
         return {}
 
-    def accounting(self, images: int, batch: int, steps: int) -> dict[str, float | str]:
-        """Formal privacy of one client's `steps` messages about its `images`; empty without a guarantee."""
+    def accounting(self, exposure: Exposure) -> dict[str, float | str]:
+        """Formal privacy of what one client sent, record by record; empty without a guarantee."""
         return {}

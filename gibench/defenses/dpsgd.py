@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gibench.accounting import epsilon
-from gibench.defenses import Defense
+from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
 from gibench.types import Batch, Match, Update, View
@@ -29,7 +29,7 @@ class DPSGD(Defense):
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "poisson"
     sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: 1 / N^1.1
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: N^-1.1 for N images of all clients
     accountant: Literal["rdp", "prv"] = "rdp"
 
     def gradient(self, net: nn.Module, batch: Batch, draws: Draws, params: dict[str, Tensor] | None = None) -> Update:
@@ -52,10 +52,12 @@ class DPSGD(Defense):
             return Match(linear=False)
         return Match(distance="l2", linear=False, example=lambda each: clip_each(each, self.clip))
 
-    def accounting(self, images: int, batch: int, steps: int) -> dict[str, float | str]:
-        delta = self.delta or images**-1.1
-        rate = min(1.0, batch / images)
-        spent = epsilon(self.sigma, rate, steps, delta, self.accountant)
+    def accounting(self, exposure: Exposure) -> dict[str, float | str]:
+        """Per round one subsampled Gaussian; k local steps on the same images are one with sigma / sqrt(k)."""
+        delta = self.delta or exposure.all_images**-1.1
+        rate = min(1.0, exposure.batch / exposure.images)
+        sigma = self.sigma / exposure.local_steps**0.5
+        spent = epsilon(sigma, rate, exposure.rounds, delta, self.accountant)
         return {"epsilon": spent, "delta": delta, "sampling_rate": rate, "accountant": self.accountant}
 
 

@@ -12,6 +12,7 @@ from scene import flat, held, net_of, rows, seen
 
 from gibench.accounting import epsilon
 from gibench.datasets import Parts
+from gibench.defenses import Exposure
 from gibench.defenses.dpsgd import DPSGD
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
@@ -133,15 +134,17 @@ def test_more_steps_and_a_higher_rate_never_cost_less(sigma: float, steps: int) 
 
 
 def test_accounting_of_a_client() -> None:
-    found = DPSGD(sigma=1.5).accounting(images=100, batch=10, steps=200)
+    found = DPSGD(sigma=1.5).accounting(Exposure(100, 100, 10, 200, 1))
     assert found["sampling_rate"] == pytest.approx(0.1)
     assert found["delta"] == pytest.approx(100**-1.1)
     assert found["accountant"] == "rdp"
     assert found["epsilon"] == pytest.approx(epsilon(1.5, 0.1, 200, 100**-1.1))
-    fixed = DPSGD(sigma=1.5, delta=1e-5, accountant="prv").accounting(images=100, batch=10, steps=200)
+    fixed = DPSGD(sigma=1.5, delta=1e-5, accountant="prv").accounting(Exposure(100, 100, 10, 200, 1))
     assert fixed["epsilon"] == pytest.approx(5.065, abs=0.01)
-    assert DPSGD(sigma=1).accounting(images=4, batch=10, steps=1)["sampling_rate"] == 1
-    assert DPSGD(sigma=0).accounting(images=4, batch=1, steps=1)["epsilon"] == math.inf
+    local = DPSGD(sigma=3.0, delta=1e-5).accounting(Exposure(100, 900, 10, 200, 4))
+    assert local["epsilon"] == pytest.approx(epsilon(1.5, 0.1, 200, 1e-5)), "four local steps are one at half the noise"
+    assert DPSGD(sigma=1).accounting(Exposure(4, 4, 10, 1, 1))["sampling_rate"] == 1
+    assert DPSGD(sigma=0).accounting(Exposure(4, 4, 1, 1, 1))["epsilon"] == math.inf
 
 
 def test_the_attacker_knows_the_clip_and_the_likelihood(digits: Parts) -> None:
