@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +84,8 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
     )
     row: dict[str, object] = {
         **client.describe(),
-        **_utility(net, parts.test, lambda batch: defense.images(batch, draws.at("inference")), ""),
-        **_utility(net, parts.test, lambda batch: batch, "_raw"),
+        **_utility(net, defense, parts.test, draws.at("inference"), ""),
+        **_utility(net, Defense(), parts.test, draws.at("raw"), "_raw"),
         **defense.accounting(exposure),
         "images": len(parts.client.y),
         "rounds": rounds,
@@ -195,13 +195,16 @@ def _track_statistics(net: nn.Module, defense: Defense, batch: Batch, draws: Dra
     net.eval()
 
 
-def _utility(net: nn.Module, test: Images, seen: Callable[[Batch], Batch], suffix: str) -> dict[str, float]:
+def _utility(net: nn.Module, defense: Defense, test: Images, draws: Draws, suffix: str) -> dict[str, float]:
+    """Utility on images as the defense shows them to the model, each with noise of its own."""
     logits = torch.cat(
         [
-            net(seen(Batch(x.unsqueeze(1), y.unsqueeze(1))).x.flatten(0, 1)).detach()
-            for x, y in zip(test.x.split(1000), test.y.split(1000), strict=True)
+            net(
+                defense.images(Batch(test.x[part].unsqueeze(1), test.y[part].unsqueeze(1)), draws.of(part)).x.squeeze(1)
+            )
+            for part in (range(i, min(i + 1000, len(test.y))) for i in range(0, len(test.y), 1000))
         ]
-    )
+    ).detach()
     if not bool(logits.isfinite().all()):
         raise FloatingPointError("training diverged: an output of the final model is not finite")
     truth, guess = test.y.cpu().numpy(), logits.argmax(1).cpu().numpy()

@@ -44,7 +44,8 @@ class Watch:
                     f"suite {plan.suite.name}: {kinds['client']} clients to train, {kinds['cell']} cells to attack, "
                     f"{len(plan.done)} results there already, {len(plan.skipped)} pairs skipped; "
                     f"{workers} workers, results in {self.out}"
-                )
+                ),
+                soft_wrap=True,
             )
 
     def heard(self, event: Event) -> None:
@@ -58,7 +59,7 @@ class Watch:
             self.seconds.setdefault(_sort(event.job), []).append(event.seconds)
         if event.kind in ("retried", "failed"):
             word = "failed, tried once more" if event.kind == "retried" else "FAILED"
-            self.console.print(Text(f"{word}: {event.job.label}: {event.reason}", style="red"))
+            self.console.print(Text(f"{word}: {event.job.label}: {event.reason}", style="red"), soft_wrap=True)
         elif event.kind == "done" and self.live is None:
             done = self.total - len(self.left)
             line = f"[{done:>{len(str(self.total))}}/{self.total}] {clock(self._elapsed())} {event.job.label}"
@@ -72,7 +73,8 @@ class Watch:
                 Text(
                     f"{summary.done} done, {summary.already} were there already, {summary.skipped} pairs skipped, "
                     f"{len(summary.failed)} failed, in {clock(self._elapsed())}; results in {self.out}"
-                )
+                ),
+                soft_wrap=True,
             )
         for label, reason in summary.failed:
             self.console.print(Text(f"failed: {label}: {reason}", style="red"), soft_wrap=True)

@@ -61,7 +61,11 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
         console.print(Text(f"skipped {count} x {attack} on {defense}: {reason}"), soft_wrap=True)
     seconds, unknown = estimate(plan.jobs, recorded(folders))
     known = len(plan.jobs) - unknown
-    about = f"about {clock(seconds)} of work by recorded timings" if known else "no timings are recorded yet"
+    about = (
+        f"about {clock(seconds)} of work for one worker, by recorded timings"
+        if known
+        else "no timings are recorded yet"
+    )
     lacking = f", {unknown} jobs of a sort that was never timed" if known and unknown else ""
     console.print(Text(f"{len(plan.jobs)} jobs to do: {about}{lacking}; results in {out}"))
 

@@ -1,5 +1,6 @@
 """Federated training: who holds what, that rounds are what they claim, and that it learns."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
@@ -17,7 +18,7 @@ from gibench.datasets import Parts
 from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.grid import Client
-from gibench.registry import build
+from gibench.registry import build, names
 from gibench.suite import Training
 from gibench.types import Batch, Images
 
@@ -291,3 +292,24 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
     learned(net_of("lenet(width=1)", 1, 2, side=8), marked(n), Watched(), clients=clients, batch=b, epochs=1)
     assert len(Watched.seen) == max(1, n // (min(clients, n) * b))
     assert all(batch.x.shape[:2] == (min(clients, n), b) for batch in Watched.seen)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [*names("defenses"), 'latent_perturb(kind="bottleneck", autoencoder_epochs=1, epochs=1)'],
+)
+@pytest.mark.parametrize("protocol", ["fedsgd", "fedavg"])
+def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, protocol: str) -> None:
+    """One epoch on real images; noise at inference is each image's own, not one draw for all."""
+    if spec == "latent_perturb":
+        spec += "(autoencoder_epochs=1, epochs=1)"
+    few = replace(
+        digits,
+        client=Images(digits.client.x[:40], digits.client.y[:40]),
+        aux=Images(digits.aux.x[:80], digits.aux.y[:80]),
+    )
+    trained, row = train(client(defense=spec, clients=4, epochs=1, batch=2, protocol=protocol), few)
+    for suffix in ("", "_raw"):
+        assert 0 <= row[f"utility{suffix}"] <= 1
+        assert math.isfinite(row[f"cross_entropy{suffix}"])
+    assert (trained.checkpoints["init"]["1.weight"] != trained.checkpoints["final"]["1.weight"]).any()

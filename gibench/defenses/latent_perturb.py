@@ -153,6 +153,8 @@ class LatentPerturb(Defense):
 
     def _transform(self, x: Tensor, draws: Draws) -> Tensor:
         """(v, b, c, h, w) -> the same shape; noise from each victim's own stream."""
+        if len(draws.members) != len(x):
+            raise ValueError(f"{len(draws.members)} streams for {len(x)} victims: each needs noise of its own")
         eps = draws.normal(x.shape[1], self.latent, x.shape[-2] // 4, x.shape[-1] // 4, like=x)
         sent, _ = self._perturbed(self._parts(x), x.flatten(0, 1), eps.flatten(0, 1))
         return sent.view_as(x)
