@@ -69,10 +69,8 @@ def victims_of(images: Images, v: int, b: int) -> tuple[Batch, torch.Tensor]:
     """The first v * b images in their stored order, as v clients with b images each, and their indices (v, b)."""
     if v * b > len(images.y):
         raise ValueError(f"{v} victims of {b} images are more than the {len(images.y)} images of this part")
-    index = torch.arange(v * b).view(v, b)
-    return Batch(images.x[: v * b].unflatten(0, (v, b)), images.y[: v * b].unflatten(0, (v, b))), index.to(
-        images.y.device
-    )
+    index = torch.arange(v * b, device=images.y.device).view(v, b)
+    return Batch(images.x[index], images.y[index]), index
 
 
 def observe(
@@ -89,6 +87,7 @@ def observe(
     draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
     messages = [make_message(net, trained.defense, victims, draws.at(r), local) for r in range(cell.rounds)]
     granted = capabilities(cell.threat)
+    known = trained.defense if "defense_params" in granted else client.defense
     b, c, h, w = victims.x.shape[1:]
     view = View(
         model=net,
@@ -98,7 +97,7 @@ def observe(
         classes=client.dataset.classes,
         labels=victims.y if "labels" in granted else None,
         aux=parts.aux if "aux_data" in granted or cell.attack.control else None,
-        defense=trained.defense if "defense_spec" in granted else None,
+        defense=known if "defense_spec" in granted else None,
         studied=trained.studied if "defense_params" in granted else {},
         local=local if "local_hparams" in granted else None,
         rounds=tuple(messages[1:]) if "many_rounds" in granted else (),
