@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ SHOWN_METRICS = (
 
 def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
     """The grid as a table per dataset and model, the skipped pairs, the time it would take."""
-    console = Console()
+    console = _console()
     console.print(Text(f"suite {plan.suite.name} {plan.suite.version}: {plan.suite.summary}"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for heading in ("dataset", "model", "clients", "to train", "cells", "done", "to run", "skipped"):
@@ -67,12 +68,12 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
         else "no timings are recorded yet"
     )
     lacking = f", {unknown} jobs of a sort that was never timed" if known and unknown else ""
-    console.print(Text(f"{len(plan.jobs)} jobs to do: {about}{lacking}; results in {out}"))
+    console.print(Text(f"{len(plan.jobs)} jobs to do: {about}{lacking}; results in {out}"), soft_wrap=True)
 
 
 def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:
     """A row per entry: name, meaning, settings with defaults, needs."""
-    console = Console()
+    console = _console()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), leading=1)
     for heading, share in ((kind, 2), ("meaning", 4), ("settings = default", 3), ("needs", 2)):
         table.add_column(heading, overflow="fold", ratio=share)
@@ -84,7 +85,7 @@ def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:
 
 def print_cell(rows: pd.DataFrame, origin: dict[str, Any]) -> None:
     """Settings, numbers over the victims, and where they come from."""
-    console = Console()
+    console = _console()
     first = rows.iloc[0]
     console.print(Text(f"cell {first.cell} (client {first.client})", style="bold"))
     names = [
@@ -115,6 +116,11 @@ def print_cell(rows: pd.DataFrame, origin: dict[str, Any]) -> None:
     settings = origin.pop("cell", {})
     console.print(Text("origin: " + json.dumps(origin)), soft_wrap=True)
     console.print(Text("all settings: " + json.dumps(settings)), soft_wrap=True)
+
+
+def _console() -> Console:
+    """As wide as the terminal; 100 columns in a file or a pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=100)
 
 
 def _listed(specs: Iterable[str]) -> str:
