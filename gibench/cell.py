@@ -8,14 +8,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 
+from gibench.bn import has_batch_norm, statistics_of
 from gibench.client import Trained, load_parts, local_of, restore, train
 from gibench.datasets import Dataset, Parts
 from gibench.defenses import Defense
 from gibench.draws import Draws
+from gibench.flags import flags
 from gibench.grid import Cell, Client
 from gibench.judge import gallery_of, judge_net, judged_right, train_judge
 from gibench.machine import peak_mib, provenance
@@ -35,10 +38,13 @@ def run_cell(cell: Cell, store: Store, device: str) -> None:
     victims, index = victims_of(parts.test, cell.victims, cell.batch)
     view, sent = observe(cell, cell.client, parts, victims, store, device)
     attack_draws = Draws((cell.id, "attack"), range(cell.victims))
-    guess = settle(cell.attack, chosen).reconstruct(view, attack_draws)
+    guess = settle(cell.attack, chosen).answer(view, attack_draws)
     judge = load_judge(cell.client, parts, store)
     tuned = json.dumps(chosen) if chosen else ""
     rows, x = score(victims, sent, guess, index, judge, gallery_of(parts.test), tuned)
+    if guess.members:
+        warned = "; ".join(flags(view, sent, guess, _by_member(rows), attack_draws.at("flags")))
+        rows = [row | {"flags": warned} for row in rows]
     names = {"victims": victims.x, "transmitted": sent.x, "reconstructions": x}
     store.write_tensors(f"images/{cell.id}", {name: (t * 255).round().byte() for name, t in names.items()})
     cost = {"seconds": time.perf_counter() - clock, "peak_mib": peak_mib(device)}
@@ -79,16 +85,20 @@ def observe(
     """What the server sees of `victims` under the cell's threat model, and the images that the model really saw.
 
     The message depends on the client, the checkpoint and the batch size, not on the attack: all attacks of a setting
-    answer the same one.
+    answer the same one. Only an active server's attack chooses the model that it is made with.
     """
     trained = load_trained(client, store, device)
     net = restore(client, trained, cell.checkpoint, device)
     local = local_of(client.training)
+    granted = capabilities(cell.threat)
+    b, c, h, w = victims.x.shape[1:]
+    if "active_server" in granted:
+        aux = parts.aux if "aux_data" in granted else None
+        net = cell.attack.plant(net, (b, c, h, w), aux, Draws((client.id, cell.checkpoint, cell.batch, "plant")))
     draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
     messages = [make_message(net, trained.defense, victims, draws.at(r), local) for r in range(cell.rounds)]
-    granted = capabilities(cell.threat)
+    sent = transmitted(trained.defense, victims, draws.at(0), local)
     known = trained.defense if "defense_params" in granted else client.defense
-    b, c, h, w = victims.x.shape[1:]
     view = View(
         model=net,
         update=messages[0],
@@ -101,8 +111,16 @@ def observe(
         studied=trained.studied if "defense_params" in granted else {},
         local=local if "local_hparams" in granted else None,
         rounds=tuple(messages[1:]) if "many_rounds" in granted else (),
+        bn=_statistics(net, sent.x) if "bn_stats" in granted and has_batch_norm(net) else None,
+        planted="active_server" in granted,
     )
-    return view, transmitted(trained.defense, victims, draws.at(0), local)
+    return view, sent
+
+
+@torch.no_grad()
+def _statistics(net: nn.Module, x: torch.Tensor) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
+    """What a client gives away that returns its updated buffers: the exact statistics of its batch."""
+    return statistics_of(net, x)
 
 
 def load_trained(client: Client, store: Store, device: str) -> Trained:
@@ -132,6 +150,12 @@ def load_judge(client: Client, parts: Parts, store: Store) -> nn.Module:
     net = judge_net(parts, client.dataset.classes, draws)
     net.load_state_dict(weights)
     return net.to(parts.aux.x).eval()
+
+
+def _by_member(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """PSNR of every image by member of an ensemble, and under "" that of the candidate handed over."""
+    members = [json.loads(row["members"]) for row in rows]
+    return {"": [row["psnr"] for row in rows]} | {name: [m[name] for m in members] for name in members[0]}
 
 
 def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, object]:

@@ -76,23 +76,22 @@ def plan(settings: Settings) -> None:
 def report(
     where: Where = None,
     form: Format = "terminal",
+    by: Annotated[str, typer.Option("--by", help="a line per defense or per attack")] = "defense",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write to this file instead")] = None,
 ) -> None:
-    """Print the leaderboard of a run."""
+    """Print the leaderboard of a run: how well each defense protects, or how strong each attack is."""
     from rich.console import Console
 
-    from gibench.errors import suggest
-    from gibench.report import FORMATS, print_terminal, render
+    from gibench.report import PRINTERS, renderer
 
-    if form not in FORMATS:
-        raise suggest("report format", form, list(FORMATS))
+    render = renderer(form, by)
     results = _results(where).read()
     if output is not None:
-        _write(output, render(results, form).encode())
+        _write(output, render(results).encode())
     elif form == "terminal" and sys.stdout.isatty():
-        print_terminal(results, Console())
+        PRINTERS[by](results, Console())
     else:
-        typer.echo(render(results, form).rstrip("\n"))
+        typer.echo(render(results).rstrip("\n"))
 
 
 @app.command("list")

@@ -22,8 +22,11 @@ Loss = Callable[[Tensor, Batch], Tensor]
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy over the filled places of each victim's batch, (v,)."""
-    losses = -logits.log_softmax(-1).gather(-1, batch.y.unsqueeze(-1)).squeeze(-1)
+    """Mean cross-entropy over the filled places of each victim's batch, (v,); labels may be probabilities."""
+    if batch.y.is_floating_point():
+        losses = -(logits.log_softmax(-1) * batch.y).sum(-1)
+    else:
+        losses = -logits.log_softmax(-1).gather(-1, batch.y.unsqueeze(-1)).squeeze(-1)
     if batch.weight is None:
         return losses.mean(1)
     return (losses * batch.weight).sum(1) / batch.weight.sum(1).clamp(min=1)
@@ -50,7 +53,7 @@ def mean_gradient(
 
 
 def _by_layer(net: nn.Module, batch: Batch, loss: Loss, create_graph: bool) -> Update:
-    v, b = batch.y.shape
+    v, b = batch.y.shape[:2]
     seen: list[tuple[str, nn.Module, Tensor, Tensor]] = []
     hooks = [
         module.register_forward_hook(lambda m, args, out, name=name: seen.append((name, m, args[0], out)))
@@ -78,7 +81,7 @@ def _by_layer(net: nn.Module, batch: Batch, loss: Loss, create_graph: bool) -> U
 def _by_vmap(net: nn.Module, batch: Batch, loss: Loss, params: dict[str, Tensor] | None) -> Update:
     own = {name: p.detach() for name, p in net.named_parameters()} if params is None else params
     buffers = dict(net.named_buffers())
-    weight = torch.ones_like(batch.y, dtype=batch.x.dtype) if batch.weight is None else batch.weight
+    weight = batch.x.new_ones(batch.y.shape[:2]) if batch.weight is None else batch.weight
 
     def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
         logits = functional_call(net, (p, buffers), (x,))

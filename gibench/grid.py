@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+import torch
+from torch import nn
+
 from gibench.attacks import Attack
 from gibench.datasets import Dataset
 from gibench.defenses import Defense
@@ -35,6 +38,11 @@ class Client:
     @cached_property
     def id(self) -> str:
         return _digest(self.identity())
+
+    @cached_property
+    def skeleton(self) -> nn.Module:
+        """The net without its weights: layers and shapes."""
+        return _skeleton(self.dataset, self.model, self.defense)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -89,11 +97,12 @@ class Cell:
 
     @property
     def skip(self) -> str:
-        """Why this pair cannot run under its threat model; empty if it can."""
+        """Why this pair cannot run under its threat model or on this model; empty if it can."""
         if self.attack.control:
             return ""
-        needs = self.attack.needs | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
-        return missing(needs, self.threat)
+        needs = self.attack.required() | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
+        kind = "gradient" if self.client.training.protocol == "fedsgd" else "delta"
+        return missing(needs, self.threat) or self.attack.unfit(self.client.skeleton, self.batch, kind)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -128,8 +137,8 @@ def cells(suite: Suite) -> list[Cell]:
     Raises InputError for the first entry that cannot be built.
     """
     found: dict[str, Cell] = {}
-    for block in [{}, *(b.model_dump(exclude_none=True) for b in suite.extra)]:
-        for cell in _block(suite.model_copy(update=block)):
+    for block in suite.blocks():
+        for cell in _block(block):
             found.setdefault(cell.id, cell)
     return list(found.values())
 
@@ -153,6 +162,11 @@ def _block(suite: Suite) -> list[Cell]:
             seen = (checkpoint, batch, threat, suite.rounds, attack)
             found.append(Cell(client, under["none"], *seen, suite.victims, suite.tune_images))
     return found
+
+
+def _skeleton(dataset: Dataset, model: Model, defense: Defense) -> nn.Module:
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return defense.network(model.build(dataset.channels, dataset.side, dataset.classes))
 
 
 def _entries(kind: str, specs: list[str]) -> list[Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from gibench.engine.assignment import in_order_of
 from gibench.judge import identified, judged_right
 from gibench.metrics.mse import MSE
 from gibench.metrics.psnr import PSNR
@@ -17,13 +18,8 @@ from gibench.types import Batch, Guess
 COMPARED = {"mse": MSE(), "psnr": PSNR(), "ssim": SSIM()}
 
 
-def match_images(truth: Tensor, guess: Tensor) -> Tensor:
-    """For each victim the order of guesses that minimises the total squared error, (v, b) indices into the guesses."""
-    v, b = truth.shape[:2]
-    if b == 1:
-        return torch.zeros(v, 1, dtype=torch.long, device=truth.device)
-    cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().flatten(3).mean(3).nan_to_num(1e9)
-    return torch.stack([torch.as_tensor(linear_sum_assignment(c.cpu().numpy())[1]) for c in cost]).to(truth.device)
+BETTER = {"mse": min, "attacker_accuracy": max, "identified": max, "label_accuracy": max, "psnr": max, "ssim": max}
+"""Which of two scores of one image is better for the attacker."""
 
 
 def score(
@@ -31,11 +27,25 @@ def score(
 ) -> tuple[list[dict[str, Any]], Tensor]:
     """One row per victim image, and the reconstructions in the order of the truths, (v, b, c, h, w).
 
-    A victim whose guess or loss is not finite gets null metrics and the reason.
+    A victim whose guess or loss is not finite gets null metrics and the reason. The row of an ensemble also holds
+    `worst_*`, of every score the best that any member reached on this image, and `members`, the PSNR of each.
     """
+    rows, x = _rows(victims, sent, guess, index, judge, gallery)
+    others = {name: _rows(victims, sent, own, index, judge, gallery)[0] for name, own in guess.members.items()}
+    for i, row in enumerate(rows):
+        row |= {"steps": guess.steps, "tuned": tuned}
+        if others:
+            here = [own for own in (row, *(member[i] for member in others.values())) if own["status"] == "ok"]
+            row |= {f"worst_{k}": better((own[k] for own in here), default=None) for k, better in BETTER.items()}
+            row["members"] = json.dumps({name: member[i]["psnr"] for name, member in others.items()})
+    return rows, x
+
+
+def _rows(
+    victims: Batch, sent: Batch, guess: Guess, index: Tensor, judge: nn.Module, gallery: Tensor
+) -> tuple[list[dict[str, Any]], Tensor]:
     v, b = victims.y.shape
-    order = match_images(victims.x, guess.x)
-    x = torch.stack([images[chosen] for images, chosen in zip(guess.x, order, strict=True)])
+    x = in_order_of(victims.x, guess.x)
     failed = ~(x.flatten(1).isfinite().all(1) & guess.loss.isfinite())
     x = torch.where(failed[:, None, None, None, None], torch.zeros_like(x), x)
     flat = {"": (victims.x, x), "_sent": (sent.x, x), "_change": (victims.x, sent.x)}
@@ -52,15 +62,15 @@ def score(
     rows = []
     for i in range(v * b):
         lost = bool(failed[i // b])
-        outcome = (
-            {"status": "failed", "reason": guess.reason or "matching loss or image not finite"}
-            if lost
-            else {"status": "ok"}
-        )
+        outcome = {"status": "failed", "reason": _reason(guess, i // b)} if lost else {"status": "ok"}
         kept = {name: None if lost and not name.endswith("_change") else column[i] for name, column in values.items()}
         place = {"victim": i // b, "image": i % b, "test_index": int(index.flatten()[i])}
-        rows.append({**place, **kept, "gallery": len(gallery), "steps": guess.steps, "tuned": tuned, **outcome})
+        rows.append({**place, **kept, "gallery": len(gallery), **outcome})
     return rows, x
+
+
+def _reason(guess: Guess, victim: int) -> str:
+    return (guess.reasons[victim] if guess.reasons else "") or "matching loss or image not finite"
 
 
 def _overlap(truth: Tensor, guess: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gibench.errors import InputError, suggest
 from gibench.registry import first_problem
@@ -15,8 +15,30 @@ from gibench.threat import capabilities
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Specs = Annotated[list[str], Field(min_length=1)]
-Checkpoint = Literal["init", "early", "final"]
+
+
+def _no_repeats(values: list[Any]) -> list[Any]:
+    repeated = {value for value in values if values.count(value) > 1}
+    if repeated:
+        raise ValueError(f"{sorted(repeated)[0]!r} is listed twice")
+    return values
+
+
+def _known_threats(threats: list[str]) -> list[str]:
+    for threat in threats:
+        try:
+            capabilities(threat)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+    return threats
+
+
+Different = AfterValidator(_no_repeats)
+Specs = Annotated[list[str], Field(min_length=1), Different]
+Threats = Annotated[list[str], Field(min_length=1), AfterValidator(_known_threats), Different]
+Checkpoints = Annotated[list[Literal["init", "early", "final"]], Field(min_length=1), Different]
+Batches = Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1), Different]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Different]
 
 
 class Strict(BaseModel):
@@ -46,6 +68,11 @@ class Block(Strict):
     models: Specs | None = None
     defenses: Specs | None = None
     attacks: Specs | None = None
+    checkpoints: Checkpoints | None = None
+    batch_sizes: Batches | None = None
+    threats: Threats | None = None
+    victims: Count | None = None
+    training: Training | None = None  # what it leaves out is taken from the suite's, too
 
 
 class Suite(Strict):
@@ -58,10 +85,10 @@ class Suite(Strict):
     models: Specs
     defenses: Specs
     attacks: Specs
-    checkpoints: Annotated[list[Checkpoint], Field(min_length=1)] = ["init", "final"]
-    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1)] = [1]
-    threats: Specs = ["D+kp"]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    checkpoints: Checkpoints = ["init", "final"]
+    batch_sizes: Batches = [1]
+    threats: Threats = ["D+kp"]
+    seeds: Seeds = [0]
     victims: Count = 32  # attacked clients per cell, each with a batch
     rounds: Count = 1  # messages about the same batch that the attacker sees; more than one needs the flag m
     tune_images: Count = 8
@@ -70,23 +97,14 @@ class Suite(Strict):
     training: Training = Training()
     extra: list[Block] = []
 
-    @field_validator("threats")
-    @classmethod
-    def _known_threats(cls, threats: list[str]) -> list[str]:
-        for threat in threats:
-            try:
-                capabilities(threat)
-            except InputError as error:
-                raise ValueError(str(error)) from None
-        return threats
+    def blocks(self) -> list[Suite]:
+        """This suite's own grid and its further ones, each with everything filled in."""
+        return [self, *(self._with(block) for block in self.extra)]
 
-    @field_validator("datasets", "models", "defenses", "attacks", "checkpoints", "batch_sizes", "threats", "seeds")
-    @classmethod
-    def _no_repeats(cls, values: list[Any]) -> list[Any]:
-        repeated = {value for value in values if values.count(value) > 1}
-        if repeated:
-            raise ValueError(f"{sorted(repeated)[0]!r} is listed twice")
-        return values
+    def _with(self, block: Block) -> Suite:
+        given = {name: getattr(block, name) for name in block.model_fields_set - {"training"}}
+        own = block.training.model_dump(exclude_unset=True) if block.training else {}
+        return self.model_copy(update={**given, "training": self.training.model_copy(update=own)})
 
 
 def load_suite(name: str, overrides: dict[str, Any] | None = None) -> Suite:

@@ -1,6 +1,7 @@
 """Threat models: which capabilities an identifier such as `D+kp` grants the attacker.
 
-Letters follow Carletti et al. (SoK, USENIX Security 2025), each granting what the one before it does and more.
+Letters follow Carletti et al. (SoK, USENIX Security 2025). A to E are honest but curious, each granting what the one
+before it does and more; F to H choose the model that they send.
 Flags: l labels, k the defense's mechanism and settings, p its learned public parameters, m several rounds.
 """
 
@@ -8,12 +9,16 @@ from __future__ import annotations
 
 from gibench.errors import InputError
 
+_C = frozenset({"batch_size", "local_hparams"})
 LETTERS = {
     "A": frozenset[str](),
     "B": frozenset({"batch_size"}),
-    "C": frozenset({"batch_size", "local_hparams"}),
-    "D": frozenset({"batch_size", "local_hparams", "aux_data"}),
-    "E": frozenset({"batch_size", "local_hparams", "aux_data", "bn_stats"}),
+    "C": _C,
+    "D": _C | {"aux_data"},
+    "E": _C | {"aux_data", "bn_stats"},
+    "F": _C | {"active_server"},
+    "G": _C | {"active_server", "aux_data"},
+    "H": _C | {"active_server", "aux_data", "chosen_cohort", "many_rounds"},
 }
 FLAGS = {"l": "labels", "k": "defense_spec", "p": "defense_params", "m": "many_rounds"}
 

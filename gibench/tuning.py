@@ -6,25 +6,22 @@ it can do without any victim: its prior weight depends on the noise.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gibench.attacks import Attack
 from gibench.draws import Draws
+from gibench.engine.assignment import in_order_of
 from gibench.metrics.psnr import PSNR
-from gibench.scoring import match_images
 from gibench.types import Batch, View
 
 
 def tune(attack: Attack, batch: Batch, look: Callable[[Batch], View], draws: Draws) -> dict[str, Any]:
     """The candidate of the attack's open fields with the highest mean PSNR on `batch`, whose images are known."""
-    fields = attack.open_fields()
-    candidates = [dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())]
+    candidates = attack.candidates()
     guesses = attack.rehearse(look(batch), candidates, draws)
     scores = [_mean_psnr(batch.x, guess.x) for guess in guesses]
     return candidates[scores.index(max(scores))]
@@ -36,6 +33,5 @@ def settle(attack: Attack, chosen: dict[str, Any]) -> Attack:
 
 
 def _mean_psnr(truth: Tensor, guess: Tensor) -> float:
-    order = match_images(truth, guess)
-    x = torch.stack([images[chosen] for images, chosen in zip(guess, order, strict=True)])
+    x = in_order_of(truth, guess)
     return float(PSNR().compare(truth.flatten(0, 1), x.flatten(0, 1)).nan_to_num(0).mean())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 Update = dict[str, Tensor | None]
 """One tensor (v, *parameter shape) per parameter name; None where the client does not share it."""
+
+
+def victims(update: Update) -> int:
+    """How many victims an update speaks of."""
+    return next(len(g) for g in update.values() if g is not None)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Batch:
-    """What v clients hold in one step: x (v, b, c, h, w) and y (v, b).
+    """What v clients hold in one step: x (v, b, c, h, w) and y (v, b) classes, or (v, b, k) probabilities.
 
     Under Poisson sampling b varies: `weight` (v, b) is 1 where a place is filled and 0 where it is padding, and
     `size` is the expected number of images.
@@ -65,20 +70,23 @@ class View:
     studied: Mapping[str, Tensor] = field(default_factory=dict)  # what Defense.study learned before any message
     local: Local | None = None
     rounds: tuple[Update, ...] = ()  # further messages about the same batch and model
+    bn: Mapping[str, tuple[Tensor, Tensor]] | None = None  # BatchNorm layer -> the batch's (mean, variance), (v, ch)
+    planted: bool = False  # the model is the attack's own choice (active server), see Attack.plant
 
 
 @dataclass(frozen=True)
 class Guess:
     """What an attack hands over: x (v, b, c, h, w), labels (v, b), its own matching loss (v,) and the steps it took.
 
-    A victim whose loss is not finite has failed; `reason` says why when the attack knows.
+    A victim whose loss is not finite has failed; `reasons` says why, one text per victim, where the attack knows.
     """
 
     x: Tensor
     labels: Tensor
     loss: Tensor
     steps: int
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
+    members: Mapping[str, Guess] = field(default_factory=dict)  # what each attack of an ensemble answered
 
 
 def same_update(update: Update, draws: Draws) -> Update:
@@ -97,9 +105,11 @@ def same_guess(x: Tensor) -> Tensor:
 class Match:
     """How a defense is attacked by someone who knows it: the attacker's simulation of it and what to do afterwards."""
 
-    distance: str = "cos"  # cos | l2, between the simulated and the observed message
+    distance: Literal["cos", "l2", "l1"] = "cos"  # between the simulated and the observed message
     linear: bool = True  # the last bias arrives exactly, so that linear matching holds
     mask: Update | None = None  # entries to compare; None compares all that are shared
+    weight: Mapping[str, float] | None = None  # of a parameter's entries in the distance, 1 if absent, 0 leaves it out
+    size: float = 0.0  # weight of the simulated message's squared norm, relative to the observed one's
     input_map: Callable[[Tensor, Draws], Tensor] = same_image  # raw image -> what the model sees, fresh randomness
     example: Callable[[Update], Update] | None = None  # acts on each image's own gradient before the mean
     transform: Callable[[Update, Draws], Update] = same_update  # acts on the simulated mean gradient

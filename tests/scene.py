@@ -33,6 +33,7 @@ def seen(
     aux: Images | None = None,
     local: Local | None = None,
     rounds: int = 1,
+    planted: bool = False,
 ) -> View:
     """What the server sees of `batch` when the clients use `defense` (none by default)."""
     defense = defense or build("defenses", "none")
@@ -49,6 +50,7 @@ def seen(
         defense=defense,
         local=local,
         rounds=tuple(messages[1:]),
+        planted=planted,
     )
 
 

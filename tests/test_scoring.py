@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from gibench.datasets import Parts
 from gibench.draws import Draws
+from gibench.engine.assignment import match_images
 from gibench.judge import gallery_of, identified, judged_right
-from gibench.scoring import match_images, score
+from gibench.scoring import score
 from gibench.types import Batch, Guess
 
 V, B = 3, 4
@@ -38,7 +39,7 @@ def scored(
     victims: Batch, digits: Parts, x: Tensor, labels: Tensor | None = None, **changes: object
 ) -> tuple[list[dict], Tensor]:
     labels = victims.y if labels is None else labels
-    guess = Guess(x, labels, changes.get("loss", torch.zeros(V)), 7, changes.get("reason", ""))
+    guess = Guess(x, labels, changes.get("loss", torch.zeros(V)), 7, changes.get("reasons", ()))
     index = torch.arange(V * B).view(V, B)
     sent = changes.get("sent", victims)
     return score(victims, sent, guess, index, Brightness(), gallery_of(digits.test), "{}")
@@ -114,7 +115,7 @@ def test_a_victim_that_is_not_finite_fails_alone_and_with_a_reason(
             assert row[name] is None
         assert row["mse_change"] == 0
     assert back.isfinite().all()
-    told, _ = scored(victims, digits, x, loss=loss, reason="diverged")
+    told, _ = scored(victims, digits, x, loss=loss, reasons=("diverged",) * V)
     assert {row.get("reason") for row in told if row["status"] == "failed"} == {"diverged"}
 
 

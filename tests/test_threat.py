@@ -19,8 +19,9 @@ def test_the_published_letters() -> None:
 
 
 def test_each_letter_grants_more_than_the_one_before() -> None:
-    granted = [capabilities(letter) for letter in sorted(LETTERS)]
-    assert all(a < b for a, b in itertools.pairwise(granted))
+    for order in ("ABCDE", "CFGH"):
+        assert all(a < b for a, b in itertools.pairwise(capabilities(letter) for letter in order))
+    assert {letter for letter in LETTERS if "active_server" in capabilities(letter)} == set("FGH")
 
 
 @given(letter=st.sampled_from(sorted(LETTERS)), flags=st.permutations(sorted(FLAGS)), n=st.integers(1, 4))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gibench.attacks.engine import invert
-from gibench.attacks.inverting_gradients import InvertingGradients, as_gradient
+from gibench.attacks.inverting_gradients import InvertingGradients
 from gibench.draws import Draws
+from gibench.engine.labels import labels_of
+from gibench.engine.local import local_training
+from gibench.engine.objective import Plan
 from gibench.message import mean_message
 from gibench.types import Guess, View
 
@@ -19,7 +21,7 @@ from gibench.types import Guess, View
 class AdaptiveMatching(InvertingGradients):
     """`inverting_gradients` through the defense's own `match`; against `none` the two are the same.
 
-    Several observed rounds of the same batch are averaged first.
+    Several observed rounds of the same batch are averaged first; several local steps are simulated.
     """
 
     citation: ClassVar[str] = (
@@ -27,11 +29,17 @@ class AdaptiveMatching(InvertingGradients):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"batch_size", "defense_spec"})
     adaptive: ClassVar[bool] = True
+    distance: Literal["match", "cos", "l2", "l1"] = "match"  # match: the one that the defense names
 
     def invert(self, view: View, tv: float | Tensor, draws: Draws) -> Guess:
-        defense = view.defense
-        assert defense is not None
-        view = replace(view, update=mean_message([view.update, *view.rounds]), rounds=())
-        match = defense.match(view)
-        match = match if self.linear else replace(match, linear=False)
-        return invert(view, as_gradient(view.update, view.kind), match, self.search(tv), draws)
+        return super().invert(replace(view, update=mean_message([view.update, *view.rounds]), rounds=()), tv, draws)
+
+    def plan(self, view: View) -> Plan:
+        """What is matched: the message through the known defense."""
+        assert view.defense is not None
+        match = view.defense.match(view)
+        match = match if self.distance == "match" else replace(match, distance=self.distance)
+        several = view.local is not None and view.local.epochs > 1 and match.example is None
+        match = match if self.linear and not several else replace(match, linear=False)
+        simulate = local_training(view.local) if several and view.local is not None else None
+        return Plan(match, labels_of(view, view.update), simulate=simulate)

@@ -22,7 +22,7 @@ from gibench.engine.chunks import joined_views
 from gibench.engine.explain import matching_loss, unlearned
 from gibench.message import Hooks, make_message
 from gibench.registry import build
-from gibench.types import Batch, Guess, Images, Match, View
+from gibench.types import Batch, Guess, Images, View
 
 REHEARSAL = 1 << 40  # members of the streams that rehearsal images draw from; no victim has such a number
 TIE_DB = 1.0  # members within this much of the best rehearsed one are told apart by their matching loss
@@ -34,7 +34,7 @@ class Budget:
 
     steps: int
     epochs: int
-    images: int  # messages rehearsed
+    images: int  # rehearsed
 
     def members(self) -> list[str]:
         """The ensemble, controls first; which of them take part is up to the view."""
@@ -55,7 +55,7 @@ class Budget:
         return few if n < 1000 else [*few, f"gradinversion(steps={n})", "vae_prior"]
 
 
-BUDGETS = {"quick": Budget(120, 10, 3), "std": Budget(1000, 30, 8), "full": Budget(4000, 60, 16)}
+BUDGETS = {"quick": Budget(120, 10, 6), "std": Budget(1000, 30, 16), "full": Budget(4000, 60, 16)}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class AutoInversion(Attack):
     The attacker plays the whole game on auxiliary images under the defense and the checkpoint that it knows, with the
     truth in hand; that chooses the weight of the prior and ranks the members. Members within 1 dB of the best are told
     apart, victim by victim, by how well their candidate explains the message through the simulated defense. Without
-    auxiliary data the weight of the prior is 0.01 and the matching loss alone decides.
+    auxiliary data weights of priors take a moderate value and the matching loss alone decides.
     """
 
     citation: ClassVar[str] = (
@@ -77,7 +77,8 @@ class AutoInversion(Attack):
     budget: Literal["quick", "std", "full"] = "std"
 
     def reconstruct(self, view: View, draws: Draws) -> Guess:
-        n, b = BUDGETS[self.budget].images, view.shape[0]
+        b = view.shape[0]
+        n = max(BUDGETS[self.budget].images // b, 1)
         if view.aux is None or len(view.aux.y) < 4 * n * b:
             return self._unrehearsed(view, draws)
         kept, held = len(view.aux.y) - n * b, slice(len(view.aux.y) - n * b, None)
@@ -89,7 +90,7 @@ class AutoInversion(Attack):
         answers, marks = {}, {}
         for spec, attack in self._members(view).items():
             if attack.open_fields():
-                options = [{"tv": tv} for tv in attack.tunes["tv"]]
+                options = attack.candidates()
                 tried = attack.rehearse(stage, options, streams.at("rehearse", spec))
                 scores = [_mean_psnr(truth.x, guess.x) for guess in tried]
                 attack = replace(attack, **options[scores.index(max(scores))])  # type: ignore[type-var]
@@ -103,8 +104,8 @@ class AutoInversion(Attack):
     def _unrehearsed(self, view: View, draws: Draws) -> Guess:
         answers = {}
         for spec, attack in self._members(view).items():
-            settled = replace(attack, tv=1e-2) if attack.open_fields() else attack  # type: ignore[type-var]
-            answers[spec] = settled.reconstruct(view, draws.at(spec))
+            middle = {name: values[(len(values) - 1) // 2 - 1] for name, values in attack.open_fields().items()}
+            answers[spec] = replace(attack, **middle).reconstruct(view, draws.at(spec))  # type: ignore[type-var]
         return self._chosen(view, answers, list(answers), draws)
 
     def _members(self, view: View) -> dict[str, Attack]:

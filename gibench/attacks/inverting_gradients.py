@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -12,9 +11,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gibench.attacks import Attack
-from gibench.attacks.engine import Search, invert
 from gibench.draws import Draws
-from gibench.types import Guess, Match, Update, View
+from gibench.engine.chunks import repeated
+from gibench.engine.labels import labels_of
+from gibench.engine.objective import Plan
+from gibench.engine.optimisers import Search
+from gibench.engine.search import as_gradient, invert
+from gibench.types import Guess, Match, View
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class InvertingGradients(Attack):
     sign: bool = True
     schedule: Literal["cosine", "step"] = "cosine"
     linear: bool = True
+    start: Literal["randn", "rand", "gray", "pattern"] = "randn"
+    scales: tuple[Annotated[int, Field(ge=1, le=8)], ...] = (1,)  # such as [4, 2, 1]: coarse images first
+    chunk: Annotated[int, Field(ge=1)] | None = None  # victims at once; None: what memory holds
 
     def reconstruct(self, view: View, draws: Draws) -> Guess:
         assert self.tv is not None
@@ -43,31 +49,28 @@ class InvertingGradients(Attack):
         """All candidates in one go, as further victims."""
         v, k = len(draws.members), len(candidates)
         weights = torch.tensor([chosen["tv"] for chosen in candidates]).repeat_interleave(v)
-        guess = self.invert(_repeated(view, k), weights, draws.of(draws.members * k))
+        guess = self.invert(repeated(view, k), weights, draws.of(draws.members * k))
         return [
             Guess(guess.x[part], guess.labels[part], guess.loss[part], guess.steps)
             for part in (slice(start, start + v) for start in range(0, v * k, v))
         ]
 
     def invert(self, view: View, tv: float | Tensor, draws: Draws) -> Guess:
-        return invert(view, as_gradient(view.update, view.kind), Match(linear=self.linear), self.search(tv), draws)
+        return invert(as_gradient(view), self.plan, self.search(tv), draws)
+
+    def plan(self, view: View) -> Plan:
+        """What is matched: the message as if there were no defense."""
+        return Plan(Match(linear=self.linear), labels_of(view, view.update))
 
     def search(self, tv: float | Tensor) -> Search:
-        return Search(self.steps, self.lr, tv, self.sign, self.schedule, self.restarts)
-
-
-def _repeated(view: View, k: int) -> View:
-    """The same victims k times over."""
-
-    def tiled(update: Update) -> Update:
-        return {name: None if g is None else g.repeat(k, *[1] * (g.dim() - 1)) for name, g in update.items()}
-
-    labels = None if view.labels is None else view.labels.repeat(k, 1)
-    return replace(view, update=tiled(view.update), labels=labels, rounds=tuple(tiled(r) for r in view.rounds))
-
-
-def as_gradient(update: Update, kind: str) -> Update:
-    """A weight change points against the gradient; its length does not matter to the cosine."""
-    if kind == "gradient":
-        return update
-    return {name: None if g is None else -g for name, g in update.items()}
+        return Search(
+            self.steps,
+            self.lr,
+            tv,
+            sign=self.sign,
+            schedule=self.schedule,
+            restarts=self.restarts,
+            start=self.start,
+            scales=self.scales,
+            chunk=self.chunk,
+        )

@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from gibench.attacks import Attack
-from gibench.attacks.labels import labels_of
 from gibench.draws import Draws
+from gibench.engine.labels import labels_of
 from gibench.learned.fit import minimise, seeded
 from gibench.message import make_message, mean_message
 from gibench.types import Batch, Guess, Update, View

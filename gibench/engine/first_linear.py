@@ -33,19 +33,19 @@ class Rows:
 
 def reason_against(net: nn.Module, *, relu: bool = False) -> str:
     """Why this net does not begin with a linear layer with bias (and then a ReLU); empty if it does."""
-    leaves = _leaves(net)
-    first = next((i for i, m in enumerate(leaves) if list(m.parameters(False))), None)
+    layers = leaves(net)
+    first = next((i for i, m in enumerate(layers) if list(m.parameters(False))), None)
     if first is None:
         return "the net has no parameters"
-    layer = leaves[first]
+    layer = layers[first]
     wanted = f"needs Linear with bias{' and ReLU' if relu else ''}"
     if not isinstance(layer, nn.Linear) or layer.bias is None:
         without = " without bias" if isinstance(layer, nn.Linear) else ""
         return f"the first layer with parameters is {type(layer).__name__}{without}; {wanted}"
-    for before in leaves[:first]:
+    for before in layers[:first]:
         if type(before).__module__.startswith("torch.nn") and not isinstance(before, (nn.Flatten, nn.Identity)):
             return f"{type(before).__name__} comes before the first layer with parameters; {wanted} on the pixels"
-    if relu and not (first + 1 < len(leaves) and isinstance(leaves[first + 1], nn.ReLU)):
+    if relu and not (first + 1 < len(layers) and isinstance(layers[first + 1], nn.ReLU)):
         return f"the first layer is not followed by a ReLU; {wanted}"
     return ""
 
@@ -56,11 +56,10 @@ def first_linear(net: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def normalisation(net: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """What the layers before the first linear one do to a pixel: offset and scale, (inputs,) in fp64."""
-    weight = first_linear(net)[1].weight
-    ends = torch.stack([torch.zeros(shape[1:]), torch.ones(shape[1:])]).to(weight)
-    for layer in _leaves(net):
-        if isinstance(layer, nn.Linear):
+    """What the layers before the first one with parameters do to a pixel: offset and scale, (inputs,) in fp64."""
+    ends = torch.stack([torch.zeros(shape[1:]), torch.ones(shape[1:])]).to(next(net.parameters()))
+    for layer in leaves(net):
+        if list(layer.parameters(False)):
             break
         ends = layer(ends)
     low, high = ends.detach().flatten(1).double()
@@ -126,5 +125,6 @@ def _quotients(rows: Rows, weight: Tensor, bias: Tensor, b: int, tol: float, lea
     return rows.pixels((share @ weight) / (share @ bias).unsqueeze(1))
 
 
-def _leaves(net: nn.Module) -> list[nn.Module]:
+def leaves(net: nn.Module) -> list[nn.Module]:
+    """The layers of a plain sequence, in order."""
     return [m for m in net.modules() if not list(m.children())]

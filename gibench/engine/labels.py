@@ -163,7 +163,8 @@ def _counted(net: nn.Module, weight: Tensor, bias: Tensor, b: int) -> Tensor:
     system = (p.T - torch.eye(k).to(p)).double()
     rows = torch.cat([system, torch.ones(1, k).to(system)])
     right = torch.cat([b * bias.double(), torch.tensor([float(b)]).to(system)])
-    counts = torch.linalg.lstsq(rows.cpu(), right[:, None].cpu()).solution.squeeze(1).clamp(min=0)
+    counts = torch.linalg.lstsq(rows.cpu(), right[:, None].cpu()).solution.squeeze(1)
+    counts = counts.nan_to_num(0).clamp(0, b)  # an ill-conditioned head gives any number
     whole = counts.round()
     while int(whole.sum()) != b:  # repair the sum where rounding erred most
         step = 1 if whole.sum() < b else -1

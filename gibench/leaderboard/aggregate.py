@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from gibench.leaderboard.bootstrap import Floats, interval
-from gibench.leaderboard.cells import verdict
+from gibench.leaderboard.cells import text_of, verdict
 from gibench.leaderboard.columns import (
-    BEST,
     COLUMNS,
     INTERVALS,
+    MEANS,
     OBLIVIOUS,
     PLACE,
     PRIOR,
@@ -51,9 +51,8 @@ def aggregate(results: Results) -> pd.DataFrame:
             head |= {"status": status, "reason": reason, "floor_psnr": floors.get(place, np.nan)}
             rows.append(head | (_summary(images) if status == "ok" else {"n": 0}))
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    return _undefended(_with_utility(table, results.clients, read.cells["client"])).astype(
-        {"n": "int64", "adaptive": "bool"}
-    )
+    table = _with_utility(_wrong_match(table), results.clients, read.cells["client"])
+    return _undefended(table).astype({"n": "int64", "adaptive": "bool"})
 
 
 def _entries(cells: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, str]]:
@@ -87,11 +86,13 @@ def _pooled(members: dict[str, tuple[bool, str, str]]) -> tuple[str, str]:
 
 def _summary(images: pd.DataFrame) -> dict[str, Any]:
     """Means, intervals and cost of the images of one row."""
-    means: dict[str, Any] = images[list(BEST)].mean().to_dict()
+    means: dict[str, Any] = images[MEANS].mean().to_dict()
     low, high = interval(*clustered(images, INTERVALS))
     for i, name in enumerate(INTERVALS):
         means |= {f"{name}_low": low[i], f"{name}_high": high[i]}
-    return means | {"n": len(images), "seconds": images["seconds"].sum()}
+    raised = images["flags"].dropna().astype(str).unique() if "flags" in images else []
+    flags = dict.fromkeys(flag for text in raised for flag in text.split("; ") if flag)
+    return means | {"n": len(images), "seconds": images["seconds"].sum(), "flags": "; ".join(flags)}
 
 
 def clustered(images: pd.DataFrame, columns: list[str]) -> tuple[Floats, Any]:
@@ -108,6 +109,21 @@ def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, planned: pd.Series
     known = clients.groupby(UTILITY).agg({"utility": "mean", "utility_raw": "mean", "epsilon": "max"})
     found = known.reindex(pd.MultiIndex.from_frame(table[UTILITY]))
     return table.assign(**{name: found[name].to_numpy() for name in known})
+
+
+def _wrong_match(table: pd.DataFrame) -> pd.DataFrame:
+    """Flag `oblivious_wins`: attackers that ignore the defense beat every one that knows it, beyond both intervals.
+
+    Then the simulation of the defense is wrong, and the worst case is not known.
+    """
+    table = table.assign(flags=text_of(table["flags"]))
+    for _, rows in table[table["defense"] != UNDEFENDED].groupby(PLACE, sort=False):
+        aware = rows[rows["adaptive"] & ~rows["attack"].isin(PSEUDO) & (rows["status"] == "ok")]
+        blind = rows[(rows["attack"] == OBLIVIOUS) & (rows["status"] == "ok")]
+        if len(aware) and len(blind) and blind["psnr_low"].iloc[0] > aware["psnr_high"].max():
+            worst = rows.index[rows["attack"] == WORST]
+            table.loc[worst, "flags"] = "oblivious_wins"
+    return table
 
 
 def _undefended(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,6 +23,15 @@ BEST = {
 }
 """Scores of one image, with the direction in which the attacker has done better."""
 
+ENSEMBLE = [f"worst_{name}" for name in list(BEST)[:6]]
+"""What the members of an ensemble reached on an image, of every score the best."""
+
+SSIM_OVER_HALF = "ssim_over_half"
+"""Share of images with an SSIM over 0.5. On some datasets the floor has many of them: it says nothing by itself."""
+
+MEANS = [*BEST, SSIM_OVER_HALF]
+"""What a row of the leaderboard says about its images."""
+
 INTERVALS = ["mse", "psnr", "ssim", "attacker_accuracy"]
 """Scores that are shown with a 95 % interval, in columns `_low` and `_high`."""
 
@@ -47,6 +56,7 @@ COLUMNS = [
     "ssim",
     "ssim_low",
     "ssim_high",
+    SSIM_OVER_HALF,
     "attacker_accuracy",
     "attacker_accuracy_low",
     "attacker_accuracy_high",
@@ -57,6 +67,7 @@ COLUMNS = [
     "floor_psnr",
     "undefended_psnr",
     "seconds",
+    "flags",
     "status",
     "reason",
 ]

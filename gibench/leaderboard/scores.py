@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from gibench.leaderboard.cells import cell_table
-from gibench.leaderboard.columns import BEST, IMAGE, OBLIVIOUS, WORST, is_prior
+from gibench.leaderboard.columns import BEST, ENSEMBLE, IMAGE, OBLIVIOUS, SSIM_OVER_HALF, WORST, is_prior
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -32,10 +32,11 @@ class Scores:
 def scores(results: Results) -> Scores:
     """Read the rows once: where each image belongs, and its scores."""
     cells = cell_table(results)
-    rows = results.rows.reindex(columns=["cell", *IMAGE, *BEST, "seconds", "status"])
+    rows = results.rows.reindex(columns=["cell", *IMAGE, *BEST, *ENSEMBLE, "seconds", "status", "flags"])
     rows = rows[rows["victim"].notna()]
-    numbers = [*IMAGE, *BEST, "seconds"]
+    numbers = [*IMAGE, *BEST, *ENSEMBLE, "seconds"]
     rows = rows.assign(**{name: pd.to_numeric(rows[name], errors="coerce").astype("float64") for name in numbers})
+    rows["seconds"] /= rows.groupby("cell")["cell"].transform("size")  # every row has the seconds of its whole cell
     places = cells[["cell", "place", "attack", "adaptive"]].dropna(subset="cell").drop_duplicates("cell")
     images = rows.astype({"cell": object}).merge(
         places.astype({"cell": object}), on="cell", how="inner", validate="many_to_one"
@@ -44,12 +45,22 @@ def scores(results: Results) -> Scores:
     images["failed"] = (images["status"] == "failed") | images["psnr"].isna()
     floor = best(images[images["prior"] & ~images["failed"]])
     images = _at_the_floor(images, floor)
+    oblivious = images[~images["adaptive"] | images["prior"]]
     pseudo = [
         best(part).reset_index().assign(attack=name)
-        for name, part in ((OBLIVIOUS, images[~images["adaptive"] | images["prior"]]), (WORST, images))
+        for name, part in ((OBLIVIOUS, oblivious), (WORST, _with_members(images)))
         if len(part)
     ]
-    return Scores(cells, pd.concat([images, *pseudo], ignore_index=True), floor)
+    images = pd.concat([images, *pseudo], ignore_index=True)
+    images[SSIM_OVER_HALF] = (images["ssim"] > 0.5).astype("float64").where(images["ssim"].notna())
+    return Scores(cells, images, floor)
+
+
+def _with_members(images: pd.DataFrame) -> pd.DataFrame:
+    """An ensemble's images a second time, with the best that its members reached on each."""
+    ensemble = images[images["worst_psnr"].notna()].assign(seconds=0.0)
+    best_of = {name.removeprefix("worst_"): ensemble[name] for name in ENSEMBLE}
+    return pd.concat([images, ensemble.assign(**best_of)]) if len(ensemble) else images
 
 
 def best(images: pd.DataFrame) -> pd.DataFrame:

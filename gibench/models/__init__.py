@@ -28,4 +28,5 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
 }

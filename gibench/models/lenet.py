@@ -20,7 +20,7 @@ class LeNet(Model):
     )
     convs: Literal[2, 3] = 2
     width: Annotated[int, Field(ge=1, le=256)] = 12
-    activation: Literal["gelu", "silu", "tanh", "sigmoid", "relu"] = "gelu"
+    activation: Literal["gelu", "silu", "tanh", "sigmoid", "relu", "leaky_relu"] = "gelu"
 
     def build(self, channels: int, side: int, classes: int) -> nn.Module:
         layers: list[nn.Module] = [Centre()]

@@ -29,11 +29,11 @@ def as_json(results: Results) -> str:
     - utility (accuracy with the defense at inference, final model, mean over seeds), utility_raw (on raw images),
       epsilon (largest over seeds, null without accounting);
     - mse, psnr, ssim, attacker_accuracy: reconstruction against the raw image, mean and 95 % interval (`_low`,
-      `_high`); identified, label_accuracy; psnr_sent (against the transmitted image), psnr_change (transmitted
-      against raw);
+      `_high`); ssim_over_half (share of images with an SSIM over 0.5); identified, label_accuracy; psnr_sent (against
+      the transmitted image), psnr_change (transmitted against raw);
     - floor_psnr: prior_only in the same setting and defense; undefended_psnr: the same attack without a defense;
-    - seconds: of all attacks in the row; status (ok, failed, skipped, missing) and reason. A row that is not ok has
-      null scores; an ok row with a reason is incomplete.
+    - seconds: of all attacks and images in the row; flags: warnings, such as that an attack is broken; status (ok,
+      failed, skipped, missing) and reason. A row that is not ok has null scores; an ok row with a reason is incomplete.
     """
     suite = results.grid.get("suite", {})
     head = {"suite": suite.get("name"), "version": suite.get("version"), "protocol": results.grid.get("protocol")}

@@ -22,7 +22,7 @@ ATTACK_HEADS = ["n", "PSNR dB [95 %]", "SSIM", "MSE", "attack accuracy", "identi
 ATTACK_HEADS += ["PSNR of transmitted", "floor dB", "undefended dB", "status"]
 
 
-TEXTS = {"checkpoint", "defense", "attack", "at", "leak", "status"}
+TEXTS = {"checkpoint", "defense", "attack", "at", "leak", "status", "notes"}
 
 
 def as_markdown(results: Results) -> str:
@@ -31,7 +31,7 @@ def as_markdown(results: Results) -> str:
     parts = [f"**{escaped(shown.title)}**"]
     for table in shown.tables:
         parts.append(f"### {escaped(table.title)}")
-        parts.append(_grid(["defense", *HEADS], (_cells(line) for line in table.lines)))
+        parts.append(grid(["defense", *HEADS], (_cells(line) for line in table.lines)))
         parts.extend(f"> **Note.** {escaped(note)}" for note in table.notes)
         parts.append(_folded(table))
     if shown.notes:
@@ -61,8 +61,8 @@ def _cells(line: Line) -> list[str]:
 
 def _folded(table: Table) -> str:
     heads = ["checkpoint", "defense", "attack", *ATTACK_HEADS]
-    grid = _grid(heads, _attacks(table.rows))
-    return f"<details><summary>Every attack and checkpoint</summary>\n\n{grid}\n\n</details>"
+    attacks = grid(heads, _attacks(table.rows))
+    return f"<details><summary>Every attack and checkpoint</summary>\n\n{attacks}\n\n</details>"
 
 
 def _attacks(rows: pd.DataFrame) -> Iterator[list[str]]:
@@ -85,7 +85,7 @@ def _attacks(rows: pd.DataFrame) -> Iterator[list[str]]:
         ]
 
 
-def _grid(heads: list[str], lines: Iterable[list[str]]) -> str:
+def grid(heads: list[str], lines: Iterable[list[str]]) -> str:
     """A table with its numbers to the right."""
     rule = ["---" if head in TEXTS else "---:" for head in heads]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])

@@ -51,18 +51,29 @@ def report(results: Results) -> Report:
     """Everything that a reader sees, in order."""
     board, valid = aggregate(results), validity(results)
     tables = [_table(rows, valid) for _, rows in board.groupby(TABLE, sort=False, dropna=False)]
-    damaged = [f"damaged, not counted: {one_line(name)}" for name in results.damaged]
-    return Report(_title(results, board), tables, [*_cell_notes(board), *_strangers(results), *damaged])
+    return Report(title(results, board), tables, [*_cell_notes(board), *not_counted(results)])
 
 
-def _title(results: Results, board: pd.DataFrame) -> str:
+def title(results: Results, board: pd.DataFrame) -> str:
     suite = results.grid.get("suite", {})
     name = " ".join(str(suite[key]) for key in ("name", "version") if key in suite) or "-"
-    counts = board.loc[(board["status"] == "ok") & ~board["attack"].isin(PSEUDO), "n"]
-    n = "-" if counts.empty else f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     commit = ", ".join(c[:12] + ("-dirty" if "dirty" in c[12:] else "") for c in results.commit.split(", "))
     protocol = results.grid.get("protocol", "-")
-    return one_line(f"gibench · suite {name} · protocol {protocol} · commit {commit or '-'} · n = {n} images per row")
+    return one_line(
+        f"gibench · suite {name} · protocol {protocol} · commit {commit or '-'} · n = {images(board)} images per row"
+    )
+
+
+def images(board: pd.DataFrame) -> str:
+    """How many images are behind a row: one number or the least and the most."""
+    counts = board.loc[(board["status"] == "ok") & ~board["attack"].isin(PSEUDO), "n"]
+    return "-" if counts.empty else f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+
+
+def granted(row: pd.Series) -> str:
+    """What the attacker of a setting sees."""
+    rounds = f"{row['rounds']} round{'s' if row['rounds'] != 1 else ''}"
+    return one_line(f"threat {row['threat']} · labels {row['labels']} · {rounds}")
 
 
 def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
@@ -72,9 +83,13 @@ def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     lines = [defense_line(part, verdicts) for _, part in rows.groupby("defense", sort=False)]
     bare = next((line.checkpoint for line in lines if line.name == UNDEFENDED), "")
     floor = floor_line(rows, bare)
-    parts = [first["dataset"], first["model"], f"batch {first['batch']}", f"threat {first['threat']}"]
-    parts += [f"labels {first['labels']}", f"{first['rounds']} round{'s' if first['rounds'] != 1 else ''}"]
+    parts = [first["dataset"], first["model"], f"batch {first['batch']}", granted(first)]
     flags = [f"{one_line(row.checkpoint)}: {row.reason}" for row in here.itertuples() if not row.valid]
+    flags += [
+        f"{one_line(row.defense)} at {one_line(row.checkpoint)}, {one_line(row.attack)}: {one_line(row.flags)}"
+        for row in rows.itertuples()
+        if row.flags
+    ]
     return Table(one_line(" · ".join(map(str, parts))), [floor, *lines] if floor else lines, flags, rows)
 
 
@@ -93,11 +108,13 @@ def _cell_notes(board: pd.DataFrame) -> list[str]:
     )
 
 
-def _strangers(results: Results) -> list[str]:
-    """Results in the folder that belong to no planned cell."""
+def not_counted(results: Results) -> list[str]:
+    """Results in the folder that belong to no planned cell or cannot be read."""
+    damaged = [f"damaged, not counted: {one_line(name)}" for name in results.damaged]
     planned = {cell["cell"] for cell in results.grid.get("cells", [])}
     others = set(results.rows.reindex(columns=["cell"])["cell"]) - planned
-    return [f"{len(others)} recorded cells belong to another run in this folder"] if planned and others else []
+    strangers = [f"{len(others)} recorded cells belong to another run in this folder"] if planned and others else []
+    return strangers + damaged
 
 
 def _some(values: Iterable[str]) -> str:

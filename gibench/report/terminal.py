@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -25,8 +26,13 @@ STYLES = {"low": "green", "some": "yellow", "HIGH": "bold red", "unproven": "mag
 
 def as_terminal(results: Results, width: int = WIDE) -> str:
     """The report as plain text."""
+    return plain(print_terminal, results, width)
+
+
+def plain(printer: Callable[[Results, Console], None], results: Results, width: int) -> str:
+    """What a console without colours would show."""
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
-    print_terminal(results, console)
+    printer(results, console)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 

@@ -17,6 +17,11 @@ def percent(value: float, places: int = 0) -> str:
     return NOTHING if math.isnan(value) else f"{100 * value:.{places}f}%"
 
 
+def seconds(value: float) -> str:
+    """A duration with as many decimals as say something."""
+    return decimals(value, 2 if value < 10 else 0)
+
+
 def signed(value: float) -> str:
     """A difference in dB; what rounds to nought has no sign."""
     return NOTHING if math.isnan(value) else f"{round(value, 1) + 0.0:+.1f}".replace("+0.0", "0.0")

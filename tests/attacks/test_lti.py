@@ -9,8 +9,8 @@ from scene import held, net_of, rows, seen
 from gibench.attacks.lti import LearningToInvert
 from gibench.datasets import Parts
 from gibench.draws import Draws
+from gibench.engine.assignment import match_images
 from gibench.registry import build
-from gibench.scoring import match_images
 from gibench.types import Images, View
 
 

@@ -7,10 +7,13 @@ import torch
 from scene import held, net_of, rows, seen
 from torch import Tensor, nn
 
-from gibench.attacks.engine import Search, invert, total_variation
-from gibench.attacks.labels import head
 from gibench.datasets import Parts
 from gibench.draws import Draws
+from gibench.engine.labels import head, labels_of
+from gibench.engine.objective import Plan
+from gibench.engine.optimisers import Search
+from gibench.engine.priors import total_variation
+from gibench.engine.search import invert
 from gibench.gradients import cross_entropy, mean_gradient
 from gibench.metrics.psnr import PSNR
 from gibench.registry import build
@@ -34,7 +37,9 @@ def alone(view: View, start: int, stop: int) -> View:
 
 def run(view: View, search: Search, match: Match, start: int = 0, stop: int = V) -> Guess:
     part = alone(view, start, stop)
-    return invert(part, part.update, match, search, Draws(("attack",), range(start, stop)))
+    return invert(
+        part, lambda own: Plan(match, labels_of(own, own.update)), search, Draws(("attack",), range(start, stop))
+    )
 
 
 @pytest.mark.parametrize("b", [1, 2])
@@ -144,7 +149,7 @@ def test_the_simulated_message_of_the_true_image_is_the_observed_one(
     view, truth = scene(digits, b, defense), held(digits.test, V, b, torch.float64).x
     match = view.defense.match(view)
     assert match.distance == kind
-    search = Search(steps=1, lr=0.1, tv=0.0)
+    search = Search(steps=1, lr=0.1, tv=0.0, chunk=V)
     there = replace(match, input_map=lambda x, draws: truth + 0 * x)
     assert run(view, search, there).loss.max() < 1e-6
     beside = replace(match, input_map=lambda x, draws: truth.roll(1, 0) + 0 * x)

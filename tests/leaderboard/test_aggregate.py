@@ -28,9 +28,29 @@ def test_means_pool_seeds_and_victims() -> None:
     assert row.psnr_low < 18 < row.psnr_high
     assert row.utility == pytest.approx(0.87)  # mean of .85, .87 and .89
     assert row.utility_raw == pytest.approx(0.75)
-    assert (row.epsilon, row.seconds, row.adaptive) == (5.5, 60, True)
+    assert (row.epsilon, row.adaptive) == (5.5, True)
     assert row.mse == pytest.approx(np.mean([10 ** -(level / 10) for level in range(16, 21)]))
     assert pick(table, "none", "prior_only").psnr == 15
+
+
+def test_seconds_are_those_of_the_cells_however_many_rows_they_have() -> None:
+    table = aggregate(made.results(made.cells(seeds=(0, 1, 2), batch=4)))
+    assert pick(table, DP, "adaptive_matching").seconds == pytest.approx(3 * 2)  # three cells of two seconds
+    assert pick(table, DP, "worst").seconds == pytest.approx(3 * 3 * 2)
+
+
+def test_share_of_images_over_half_ssim() -> None:
+    def crossing(cell: dict, victim: int, image: int) -> float:
+        if cell["attack"] == "prior_only":
+            return 27.0 if victim == 0 else 10.0  # an SSIM of .54 or .2
+        return 26.0 if victim < 3 or (cell["attack"] == "adaptive_matching" and victim == 9) else 25.0  # .52 or .5
+
+    planned = made.cells()
+    frame = made.rows(planned, victims=20, psnr=crossing)
+    bad = (frame.attack == "inverting_gradients") & (frame.victim == 1)
+    table = aggregate(made.results(planned, made.fail(frame, bad)))
+    shares = [pick(table, DP, a).ssim_over_half for a in (*made.ATTACKS, "oblivious", "worst")]
+    assert shares == pytest.approx([1 / 20, 2 / 20, 4 / 20, 2 / 20, 4 / 20])
 
 
 def test_worst_takes_the_best_attack_of_each_image() -> None:

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from gibench.errors import InputError
 from gibench.leaderboard import COLUMNS
-from gibench.report import FORMATS, print_terminal, render
+from gibench.report import FORMATS, VIEWS, print_terminal, render
+from gibench.report.by_attack_terminal import attacks_as_terminal
 from gibench.report.terminal import as_terminal
 
 DP = "dpsgd(sigma=0.1)"
@@ -40,10 +41,13 @@ def some() -> dict[str, made.Results]:
     }
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("form", "by"),
+    [(form, by) for by in VIEWS for form in FORMATS if by == "defense" or form in ("terminal", "markdown")],
+)
 @pytest.mark.parametrize("case", some())
-def test_every_format_reports_whatever_there_is(case: str, form: str) -> None:
-    text = render(some()[case], form)
+def test_every_format_reports_whatever_there_is(case: str, form: str, by: str) -> None:
+    text = render(some()[case], form, by)
     assert text.endswith("\n")
     assert "nan" not in text.replace("dominant", "").lower()
 
@@ -51,8 +55,8 @@ def test_every_format_reports_whatever_there_is(case: str, form: str) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 @pytest.mark.parametrize("case", some())
 def test_terminal_keeps_to_its_width(case: str, width: int) -> None:
-    lines = as_terminal(some()[case], width).splitlines()
-    assert max(len(line) for line in lines) <= width
+    for text in (as_terminal(some()[case], width), attacks_as_terminal(some()[case], width)):
+        assert max(len(line) for line in text.splitlines()) <= width
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -145,6 +149,8 @@ def test_csv_holds_the_same_rows() -> None:
 def test_an_unknown_format_names_those_that_exist() -> None:
     with pytest.raises(InputError, match=r"did you mean 'markdown'.*terminal, markdown, csv, json"):
         render(made.nothing(), "markdwn")
+    with pytest.raises(InputError, match=r"did you mean 'attack'.*defense, attack"):
+        render(made.nothing(), "csv", "attacks")
 
 
 def test_reports_and_leaderboard_need_no_torch() -> None:

@@ -1,0 +1,110 @@
+"""Inverse network (Wu et al. 2020): a network learned on auxiliary images maps what the model saw back to the image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gibench.attacks.adaptive_matching import AdaptiveMatching
+from gibench.attacks.vae_prior import decoded
+from gibench.draws import Draws
+from gibench.engine.labels import head, labels_of
+from gibench.engine.objective import Plan
+from gibench.engine.surrogate import at_rest, aux_batches, rehearsal, searched_images, seen_by_model, without_post
+from gibench.errors import InputError
+from gibench.learned.fit import minimise, seeded
+from gibench.learned.inverter import best_inverter, learn_inverters
+from gibench.learned.vae import upwards
+from gibench.types import Guess, View
+
+
+@dataclass(frozen=True)
+class InverseNetwork(AdaptiveMatching):
+    """`at = "image"`: matching finds what the model saw, and the better of two families undoes the known defense.
+
+    `at = "features"`: one image's message holds the last layer's input h, as dW_c = db_c h; a decoder maps what is
+    left of h in simulated messages back to the image, without any search. This is the paper's attack on split
+    learning, cut before the last layer.
+    Paper: the smashed value is read off an update, as nobody sends it here, and h is divided by its length, which
+    pruning and noise would change most.
+    """
+
+    citation: ClassVar[str] = "Wu et al.: Inference attacks, 2020, arXiv 2011.00177"
+    needs: ClassVar[frozenset[str]] = frozenset({"batch_size", "aux_data", "defense_spec"})
+    at: Literal["image", "features"] = "image"
+    epochs: Annotated[int, Field(ge=1)] = 30
+
+    def unfit(self, net: nn.Module, batch: int, kind: str) -> str:
+        mixed = self.at == "features" and batch > 1
+        return f"reads the features of one image per message; a batch of {batch} mixes them" if mixed else ""
+
+    def open_fields(self) -> dict[str, tuple[Any, ...]]:
+        """Without a search there is nothing to tune."""
+        return super().open_fields() if self.at == "image" else {}
+
+    def reconstruct(self, view: View, draws: Draws) -> Guess:
+        return super().reconstruct(view, draws) if self.at == "image" else self._decode(view, draws)
+
+    def plan(self, view: View) -> Plan:
+        plan = super().plan(view)
+        return replace(plan, match=without_post(plan.match))
+
+    def invert(self, view: View, tv: float | Tensor, draws: Draws) -> Guess:
+        assert view.aux is not None
+        guess = super().invert(view, tv, draws)
+        once = draws.of((0,)).at("learn")
+        if torch.equal(searched_images(view, self.plan(view).match, once.at("images")), view.aux.x):
+            return guess  # the search is for raw images: nothing to undo
+        learned = learn_inverters(view.aux.x, lambda x, own: seen_by_model(view, x, own), once, self.epochs)
+        net = best_inverter(learned, *view.shape[1:3])
+        with torch.no_grad():
+            return replace(guess, x=decoded(net, guess.x).clamp(0, 1))
+
+    def _decode(self, view: View, draws: Draws) -> Guess:
+        assert view.aux is not None
+        once = draws.of((0,)).at("learn")
+        known = aux_batches(view, len(view.aux.y), once.at("pairs"))
+        x, (c, side) = known.x.squeeze(1), view.shape[1:3]
+
+        def seen(time: int) -> Tensor:
+            return _features(rehearsal(view, known, once.at("messages", time)))
+
+        first = seen(0)
+        centre, spread = first.mean(0), first.std(0).mean()
+        net = seeded(once.at("decoder"), lambda: upwards(first.shape[1], -(-side // 4), 32, c)).to(x)
+        again = 8 if view.defense is not None and view.defense.stochastic else 1
+        kept = torch.stack([first, *(seen(time) for time in range(1, again))])
+
+        def image(features: Tensor) -> Tensor:
+            out: Tensor = net((features - centre) / spread).sigmoid()
+            return out[..., :side, :side]
+
+        def loss(chosen: Tensor, step: Draws) -> Tensor:
+            which = torch.randint(len(kept), chosen.shape, generator=step.generator()).to(chosen)
+            return F.mse_loss(image(kept[which, chosen]), x[chosen])
+
+        minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=2e-3, draws=once.at("fit"))
+        view = at_rest(view)
+        with torch.no_grad():
+            guess = image(_features(view)).unsqueeze(1)
+        return Guess(guess, labels_of(view, view.update), torch.zeros(len(guess)).to(guess), self.epochs)
+
+
+def _features(view: View) -> Tensor:
+    """(v, features) of length 1: the last layer's input, least squares over the rows, weighed by the bias.
+
+    Where the bias is not there or pruned to zeros, the true class's row shows the direction, turned about.
+    """
+    name = head(view.model)
+    weight, bias = view.update[f"{name}.weight"], view.update.get(f"{name}.bias")
+    if weight is None:
+        raise InputError("inverse_network: reads the last weight's gradient, which the client does not share")
+    row = F.one_hot(labels_of(view, view.update)[:, 0], view.classes).to(weight)
+    bias = -row if bias is None else torch.where((bias != 0).any(1, keepdim=True), bias, -row)
+    return F.normalize(torch.einsum("vk,vkf->vf", bias / bias.norm(dim=1, keepdim=True), weight), dim=1, eps=1e-30)
