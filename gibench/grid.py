@@ -64,6 +64,7 @@ class Client:
             "model": self.model.spec(),
             "defense": self.defense.spec(),
             "seed": self.seed,
+            "training": self.training.describe(),
         }
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")  # where results go unless `out` is given; results/ holds those that are committed
 NAMES = {
     "cell": "string", "client": "string", "dataset": "string", "model": "string", "defense": "string", "seed": "int64",
+    "training": "string",
     "checkpoint": "string", "batch": "int64", "threat": "string", "labels": "string", "rounds": "int64",
     "attack": "string", "adaptive": "bool_",
 }  # fmt: skip
@@ -41,10 +42,14 @@ SCORES = {
 }  # fmt: skip
 COSTS = {"seconds": "float64", "peak_mib": "float64"}  # may differ between two runs of the same cell; nothing else may
 OUTCOME = {"status": "string", "reason": "string"}
-CELL_COLUMNS = NAMES | SCORES | COSTS | OUTCOME
+ENSEMBLE = {
+    **{f"worst_{name}": "float64" for name in ("mse", "psnr", "ssim", "attacker_accuracy", "identified")},
+    "worst_label_accuracy": "float64", "members": "string", "flags": "string",
+}  # fmt: skip
+CELL_COLUMNS = NAMES | SCORES | ENSEMBLE | COSTS | OUTCOME
 UTILITY = ("utility", "balanced_accuracy", "auc", "cross_entropy")
 CLIENT_COLUMNS = {
-    **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed")},
+    **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed", "training")},
     **{f"{name}{suffix}": "float64" for suffix in ("", "_raw") for name in UTILITY},
     "epsilon": "float64", "delta": "float64", "sampling_rate": "float64", "accountant": "string",
     "images": "int64", "rounds": "int64", "upload_bytes": "int64", "judge_accuracy": "float64",
@@ -113,6 +118,8 @@ class Store:
         import pyarrow.parquet as pq
 
         columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
+        if strange := {name for row in rows for name in row} - set(columns):
+            raise ValueError(f"rows of {kind} hold the unknown columns {', '.join(sorted(strange))}")
         schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
         schema = schema.with_metadata({"gibench": json.dumps(provenance, sort_keys=True, default=str)})
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)

@@ -60,6 +60,10 @@ class Training(Strict):
     local_lr: Rate = 0.05
     local_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    def describe(self) -> str:
+        """What a client's message is made of: `fedsgd`, or `fedavg` with its local steps and rate."""
+        return self.protocol if self.protocol == "fedsgd" else f"fedavg({self.local_epochs} x {self.local_lr:g})"
+
 
 class Block(Strict):
     """A further grid of the same suite; what it leaves out is taken from the suite."""

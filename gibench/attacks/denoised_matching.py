@@ -15,7 +15,7 @@ from gibench.draws import Draws
 from gibench.engine.objective import Plan
 from gibench.engine.priors import towards
 from gibench.engine.search import invert
-from gibench.engine.surrogate import at_rest, searched_images
+from gibench.engine.surrogate import PUBLIC, at_rest, searched_images
 from gibench.learned.denoiser import learn_denoiser
 from gibench.types import Guess, View
 
@@ -54,7 +54,7 @@ class DenoisedMatching(AdaptiveMatching):
         view = at_rest(view)
         once = draws.of((0,)).at("learn")
         images = searched_images(view, self.plan(view).match, once.at("images"))
-        prior = (self.denoise, towards(learn_denoiser(images, once, self.sigma, self.epochs)))
+        prior = (self.denoise, towards(learn_denoiser(images, PUBLIC, self.sigma, self.epochs)))
 
         def plan(part: View) -> Plan:
             return replace(self.plan(part), priors=(prior,))

@@ -21,7 +21,7 @@ from gibench.engine.objective import Objective
 from gibench.engine.optimisers import Point, Search
 from gibench.engine.priors import total_variation
 from gibench.engine.search import descend
-from gibench.engine.surrogate import at_rest, searched_images
+from gibench.engine.surrogate import PUBLIC, at_rest, searched_images
 from gibench.learned.gan import Generator, learn_generator
 from gibench.types import Guess, View
 
@@ -66,7 +66,7 @@ class GanPrior(Attack):
         view = at_rest(view)
         once = draws.of((0,)).at("learn")
         images = searched_images(view, matching(view).match, once.at("images"))
-        generator = learn_generator(images, once, self.latent, self.epochs)
+        generator = learn_generator(images, PUBLIC, self.latent, self.epochs)
 
         return in_chunks(view, draws, lambda part, own, _: self._solve(part, generator, own), self.chunk)
 

@@ -8,12 +8,13 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from gibench.attacks import Attack
 from gibench.draws import Draws
+from gibench.engine.assignment import in_order_of
 from gibench.engine.labels import labels_of
+from gibench.engine.surrogate import at_rest
 from gibench.learned.fit import minimise, seeded
 from gibench.message import make_message, mean_message
 from gibench.types import Batch, Guess, Update, View
@@ -58,13 +59,15 @@ class LearningToInvert(Attack):
         def loss(chosen: Tensor, step: Draws) -> Tensor:
             seen = features(messages(chosen, step)) if stochastic else kept[chosen]
             seen = seen + jitter * torch.randn(seen.shape, generator=step.at("jitter").generator()).to(seen)
-            return _assigned_error(net(seen).view(-1, *x.shape[1:]), x[chosen])
+            guess: Tensor = net(seen).view(-1, *x.shape[1:])
+            return (guess - in_order_of(guess.detach(), x[chosen])).square().mean()
 
         minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=self.lr, draws=once.at("fit"))
         observed = mean_message([view.update, *view.rounds])
         with torch.no_grad():
             guess = net(features(_flat(observed))).view(-1, *view.shape)
-        return Guess(guess, labels_of(view, observed), torch.zeros(len(guess)).to(guess), self.epochs)
+        rest = at_rest(view)
+        return Guess(guess, labels_of(rest, rest.update), torch.zeros(len(guess)).to(guess), self.epochs)
 
 
 def _simulate(view: View, batch: Batch, stream: Draws) -> Update:
@@ -111,12 +114,3 @@ def _mlp(inputs: int, width: int, outputs: int) -> nn.Module:
     return nn.Sequential(
         nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, outputs), nn.Sigmoid()
     )
-
-
-def _assigned_error(guess: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error after one-to-one assignment within each batch, (n, b, c, h, w) both."""
-    if truth.shape[1] > 1:
-        cost = (guess.detach().unsqueeze(2) - truth.unsqueeze(1)).square().flatten(3).mean(3)
-        order = torch.stack([torch.as_tensor(linear_sum_assignment(c.cpu().numpy())[1]) for c in cost])
-        truth = torch.stack([images[chosen] for images, chosen in zip(truth, order.to(truth.device), strict=True)])
-    return (guess - truth).square().mean()

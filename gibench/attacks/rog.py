@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from gibench.attacks import Attack
 from gibench.attacks.vae_prior import decoded, matching
 from gibench.draws import Draws
+from gibench.engine.assignment import in_order_of
 from gibench.engine.objective import Plan
 from gibench.engine.optimisers import Search
 from gibench.engine.search import invert
-from gibench.engine.surrogate import aligned, at_rest, aux_batches, rehearsal, without_post
+from gibench.engine.surrogate import at_rest, aux_batches, rehearsal, without_post
 from gibench.learned.fit import minimise, seeded
 from gibench.learned.inverter import ConvInverter
 from gibench.types import Guess, View
@@ -51,7 +52,7 @@ class RecoverOrGenerate(Attack):
         once = draws.of((0,)).at("learn")
         known = aux_batches(view, self.pairs, once.at("pairs"))
         rough = self._rough(rehearsal(view, known, once.at("messages")), once.at("rough").of(range(len(known.y)))).x
-        truth, rough = aligned(known.x, rough).flatten(0, 1), rough.flatten(0, 1)
+        truth, rough = in_order_of(rough, known.x).flatten(0, 1), rough.flatten(0, 1)
         net = seeded(once.at("enhancer"), lambda: ConvInverter(view.shape[1])).to(truth)
 
         def loss(chosen: Tensor, _: Draws) -> Tensor:

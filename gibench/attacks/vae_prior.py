@@ -18,7 +18,7 @@ from gibench.engine.objective import Objective, Plan
 from gibench.engine.optimisers import Point, Search
 from gibench.engine.priors import total_variation, towards
 from gibench.engine.search import descend
-from gibench.engine.surrogate import at_rest, searched_images
+from gibench.engine.surrogate import PUBLIC, at_rest, searched_images
 from gibench.learned.vae import VAE, learn_vae
 from gibench.types import Guess, View
 
@@ -66,7 +66,7 @@ class VaePrior(Attack):
         view = at_rest(view)
         once = draws.of((0,)).at("learn")
         images = searched_images(view, matching(view).match, once.at("images"))
-        vae = learn_vae(images, once, self.latent, self.epochs)
+        vae = learn_vae(images, PUBLIC, self.latent, self.epochs)
 
         def solve(part: View, own: Draws, where: slice) -> Guess:
             return self._solve(part, vae, tv[where].to(images), near[where].to(images), own)

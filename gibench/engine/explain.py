@@ -28,5 +28,3 @@ def matching_loss(view: View, guess: Guess, draws: Draws) -> Tensor:
 def unlearned(view: View) -> bool:
     """Whether simulating the defense takes learned state that the view does not hold."""
     return view.defense is not None and "defense_params" in view.defense.match_needs and not view.defense.state
-
-

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from gibench.draws import Draws
 from gibench.engine.search import as_gradient
 from gibench.message import make_message, mean_message, transmitted
 from gibench.types import Batch, Match, View, same_guess, same_image
+
+PUBLIC = Draws(("public prior",))
+"""What a prior of images is learned with: it depends on the images alone, so that all cells share one."""
 
 
 def searched_images(view: View, match: Match, draws: Draws) -> Tensor:
@@ -54,15 +56,6 @@ def aux_batches(view: View, most: int, draws: Draws) -> Batch:
     b = view.shape[0]
     order = draws.permutation(len(view.aux.y))[0][: min(most, len(view.aux.y) // b) * b].to(view.aux.y.device)
     return Batch(view.aux.x[order].unflatten(0, (-1, b)), view.aux.y[order].unflatten(0, (-1, b)))
-
-
-def aligned(truth: Tensor, guess: Tensor) -> Tensor:
-    """The truths (v, b, c, h, w) of every batch in the order of the guesses that they fit best."""
-    if truth.shape[1] == 1:
-        return truth
-    cost = (guess.unsqueeze(2) - truth.unsqueeze(1)).square().flatten(3).mean(3)
-    order = torch.stack([torch.as_tensor(linear_sum_assignment(c.cpu().numpy())[1]) for c in cost]).to(truth.device)
-    return torch.stack([images[chosen] for images, chosen in zip(truth, order, strict=True)])
 
 
 def without_post(match: Match) -> Match:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gibench.leaderboard.bootstrap import Floats, interval
-from gibench.leaderboard.cells import text_of, verdict
+from gibench.leaderboard.cells import named_training, text_of, verdict
 from gibench.leaderboard.columns import (
     COLUMNS,
     INTERVALS,
@@ -28,7 +28,7 @@ from gibench.leaderboard.scores import scores
 if TYPE_CHECKING:
     from gibench.store import Results
 
-UTILITY = ["dataset", "model", "defense"]
+UTILITY = ["dataset", "model", "training", "defense"]
 
 
 def aggregate(results: Results) -> pd.DataFrame:
@@ -103,7 +103,8 @@ def clustered(images: pd.DataFrame, columns: list[str]) -> tuple[Floats, Any]:
 
 def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, planned: pd.Series) -> pd.DataFrame:
     """Utility is the mean over seeds; epsilon the largest of them."""
-    clients = clients.reindex(columns=["client", *UTILITY, "utility", "utility_raw", "epsilon", "status"])
+    columns = ["client", *UTILITY, "utility", "utility_raw", "epsilon", "status"]
+    clients = named_training(clients.reindex(columns=columns))
     numbers = {name: pd.to_numeric(clients[name], errors="coerce") for name in ("utility", "utility_raw", "epsilon")}
     clients = clients.assign(**numbers)[clients["client"].isin(planned) & (clients["status"] != "failed")]
     known = clients.groupby(UTILITY).agg({"utility": "mean", "utility_raw": "mean", "epsilon": "max"})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gibench.leaderboard.columns import PLACE, SETTING
+from gibench.leaderboard.columns import PLACE, PLAIN, SETTING
 from gibench.leaderboard.order import in_suite_order
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def cell_table(results: Results) -> pd.DataFrame:
     What was recorded but is not planned belongs to another run in the same folder and does not count, unless no plan
     is known. `setting` and `place` number the rows that share a setting, and a setting and a defense.
     """
-    recorded = results.rows.reindex(columns=CELL).drop_duplicates("cell")
-    planned = pd.DataFrame(results.grid.get("cells", []), dtype=object).reindex(columns=CELL)
+    recorded = named_training(results.rows.reindex(columns=CELL)).drop_duplicates("cell")
+    planned = named_training(pd.DataFrame(results.grid.get("cells", []), dtype=object).reindex(columns=CELL))
     rounds = dict(zip(recorded["cell"], recorded["rounds"], strict=True))
     planned["rounds"] = [_rounds(rounds.get(c), r) for c, r in zip(planned["cell"], planned["rounds"], strict=True)]
     records = (planned if len(planned) else recorded).to_dict("records")
@@ -37,6 +37,11 @@ def cell_table(results: Results) -> pd.DataFrame:
     cells["setting"] = cells.groupby(SETTING, sort=False, dropna=False).ngroup()
     cells["place"] = cells.groupby(PLACE, sort=False, dropna=False).ngroup()
     return cells
+
+
+def named_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """The training filled in where it is not named."""
+    return rows.assign(training=[PLAIN if pd.isna(value) else str(value) for value in rows["training"]])
 
 
 def verdict(cells: pd.DataFrame) -> tuple[str, str]:

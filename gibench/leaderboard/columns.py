@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SETTING = ["dataset", "model", "checkpoint", "batch", "threat", "labels", "rounds"]
+SETTING = ["dataset", "model", "training", "checkpoint", "batch", "threat", "labels", "rounds"]
 """What two rows must share to be compared."""
 
 PLACE = [*SETTING, "defense"]
@@ -34,6 +34,9 @@ MEANS = [*BEST, SSIM_OVER_HALF]
 
 INTERVALS = ["mse", "psnr", "ssim", "attacker_accuracy"]
 """Scores that are shown with a 95 % interval, in columns `_low` and `_high`."""
+
+PLAIN = "fedsgd"
+"""The training of results that do not name it."""
 
 PRIOR, UNDEFENDED, OBLIVIOUS, WORST = "prior_only", "none", "oblivious", "worst"
 PSEUDO = (OBLIVIOUS, WORST)

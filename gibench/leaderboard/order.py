@@ -12,6 +12,7 @@ from gibench.leaderboard.columns import PLACE, PRIOR, UNDEFENDED, entry
 LISTS = {
     "dataset": "datasets",
     "model": "models",
+    "training": "training",
     "checkpoint": "checkpoints",
     "batch": "batch_sizes",
     "threat": "threats",

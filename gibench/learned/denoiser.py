@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gibench.draws import Draws
-from gibench.learned.fit import minimise, seeded
+from gibench.learned.fit import minimise, remembered, seeded
 from gibench.learned.inverter import ConvInverter
 
 
+@remembered
 def learn_denoiser(x: Tensor, draws: Draws, sigma: float, epochs: int) -> nn.Module:
     """(n, c, h, w) -> the same: the expected image behind Gaussian noise of a deviation between 0 and `sigma`."""
     net = seeded(draws.at("denoiser"), lambda: ConvInverter(x.shape[1])).to(x)

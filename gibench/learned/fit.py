@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from gibench.draws import Draws
 
 M = TypeVar("M", bound=nn.Module)
+P = ParamSpec("P")
+KEPT = 6  # networks that a process remembers
 
 
 def seeded(draws: Draws, make: Callable[[], M]) -> M:
@@ -19,6 +23,29 @@ def seeded(draws: Draws, make: Callable[[], M]) -> M:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draws.seed())
         return make()
+
+
+def remembered(learn: Callable[P, M]) -> Callable[P, M]:
+    """Learn the same network once: `learn(x, draws, *settings)` is a pure function of what it is given."""
+    known: dict[str, M] = {}
+
+    @wraps(learn)
+    def recall(*args: P.args, **kwargs: P.kwargs) -> M:
+        name = hashlib.blake2b(digest_size=16)
+        for value in (*args, *sorted(kwargs.items())):
+            if isinstance(value, Tensor):
+                name.update(f"{value.device}{value.dtype}{tuple(value.shape)}".encode())
+                name.update(value.detach().cpu().contiguous().numpy().tobytes())
+            else:
+                name.update(repr((value.path, value.members) if isinstance(value, Draws) else value).encode())
+        key = name.hexdigest()
+        if key not in known:
+            known[key] = learn(*args, **kwargs).requires_grad_(False)
+            while len(known) > KEPT:
+                known.pop(next(iter(known)))
+        return known[key]
+
+    return recall
 
 
 def minibatches(n: int, size: int, draws: Draws) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gibench.draws import Draws
-from gibench.learned.fit import minibatches, seeded
+from gibench.learned.fit import minibatches, remembered, seeded
 from gibench.learned.vae import upwards
 
 RATES = 1e-3, 2e-3  # generator, judge
@@ -29,6 +29,7 @@ class Generator(nn.Module):
         return out[..., : self.side, : self.side]
 
 
+@remembered
 def learn_generator(x: Tensor, draws: Draws, latent: int, epochs: int) -> Generator:
     """Adversarial training on x (n, c, h, w); returns the running mean of the generator's weights."""
     channels, side = x.shape[1:3]

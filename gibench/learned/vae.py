@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gibench.draws import Draws
-from gibench.learned.fit import minimise, seeded
+from gibench.learned.fit import minimise, remembered, seeded
 
 
 class VAE(nn.Module):
@@ -52,6 +52,7 @@ def upwards(latent: int, small: int, width: int, channels: int) -> nn.Sequential
     )
 
 
+@remembered
 def learn_vae(x: Tensor, draws: Draws, latent: int, epochs: int, beta: float = 0.3) -> VAE:
     """Least squares at a deviation of 0.1 per pixel plus beta times the divergence of z from N(0, I), in nats."""
     channels, side = x.shape[1:3]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from gibench.leaderboard import aggregate, validity
-from gibench.leaderboard.columns import PSEUDO, SETTING, UNDEFENDED
+from gibench.leaderboard.columns import PLAIN, PSEUDO, SETTING, UNDEFENDED
 from gibench.report.headline import HIGH_DB, LOW_DB, Line, defense_line, floor_line
 from gibench.report.text import one_line
 
@@ -73,7 +73,8 @@ def images(board: pd.DataFrame) -> str:
 def granted(row: pd.Series) -> str:
     """What the attacker of a setting sees."""
     rounds = f"{row['rounds']} round{'s' if row['rounds'] != 1 else ''}"
-    return one_line(f"threat {row['threat']} · labels {row['labels']} · {rounds}")
+    trained = "" if row["training"] == PLAIN else f" · {row['training']}"
+    return one_line(f"threat {row['threat']} · labels {row['labels']} · {rounds}{trained}")
 
 
 def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
@@ -83,7 +84,8 @@ def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     lines = [defense_line(part, verdicts) for _, part in rows.groupby("defense", sort=False)]
     bare = next((line.checkpoint for line in lines if line.name == UNDEFENDED), "")
     floor = floor_line(rows, bare)
-    parts = [first["dataset"], first["model"], f"batch {first['batch']}", granted(first)]
+    trained = [] if first["training"] == PLAIN else [first["training"]]
+    parts = [first["dataset"], first["model"], *trained, f"batch {first['batch']}", granted(first)]
     flags = [f"{one_line(row.checkpoint)}: {row.reason}" for row in here.itertuples() if not row.valid]
     flags += [
         f"{one_line(row.defense)} at {one_line(row.checkpoint)}, {one_line(row.attack)}: {one_line(row.flags)}"

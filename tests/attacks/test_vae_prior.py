@@ -8,6 +8,7 @@ from gibench.attacks.inverting_gradients import InvertingGradients
 from gibench.attacks.vae_prior import VaePrior
 from gibench.datasets import Parts
 from gibench.draws import Draws
+from gibench.engine.surrogate import PUBLIC
 from gibench.learned.vae import learn_vae
 from gibench.metrics.psnr import PSNR
 from gibench.registry import build
@@ -31,7 +32,7 @@ def test_after_the_first_stage_the_image_lies_in_the_decoders_range(few_aux: Ima
     view, _ = scene(Parts(digits.client, few_aux, digits.val, digits.tune, digits.test), "none")
     attack = VaePrior(latent=8, epochs=25, latent_steps=60, steps=0, tv=0, near=0)
     guess = attack.reconstruct(view, Draws(("attack",), range(V)))
-    vae = learn_vae(few_aux.x, Draws(("attack",)).at("learn"), 8, 25)
+    vae = learn_vae(few_aux.x, PUBLIC, 8, 25)
     z = vae.encode(guess.x.squeeze(1))[0].requires_grad_()
     search = torch.optim.LBFGS([z], max_iter=300, line_search_fn="strong_wolfe")
 
