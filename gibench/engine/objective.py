@@ -9,11 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from gibench.agreement import agreement, can_agree
 from gibench.draws import Draws
 from gibench.engine.labels import head
 from gibench.engine.priors import Prior
 from gibench.gradients import Loss, cross_entropy, mean_gradient
-from gibench.types import Batch, Match, Update, View
+from gibench.types import Batch, Match, Update, View, same_update
 
 Simulate = Callable[[nn.Module, Batch, Draws], Update]
 """The undefended message about a batch, differentiable in its images."""
@@ -45,6 +46,10 @@ class Objective:
 
     def distance(self, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         """Mean over the match's draws of fresh randomness, (v,)."""
+        if self._direct:
+            batch = Batch(self.plan.match.input_map(x, draws.at(0).at("images")), y)
+            dot, square = agreement(self.view.model, batch, self.target, self._loss)
+            return 1 - dot / (square + 1e-30).sqrt()
         k = self.plan.match.draws
         return torch.stack([self._apart(self.simulated(x, y, draws.at(i))) for i in range(k)]).mean(0)
 
@@ -85,6 +90,15 @@ class Objective:
         if kind == "cos":
             apart = 1 - dot / (square + 1e-30).sqrt()
         return apart + self.plan.match.size * size if self.plan.match.size else apart
+
+    @cached_property
+    def _direct(self) -> bool:
+        """Whether nothing comes between the gradient and its cosine, so that the faster closed form holds."""
+        match = self.plan.match
+        through = match.transform is not same_update or match.example is not None or self.plan.simulate is not None
+        picked = match.mask is not None or match.weight is not None or match.size > 0
+        simple = match.distance == "cos" and match.draws == 1 and not through and not picked
+        return simple and can_agree(self.view.model)
 
     @cached_property
     def mask(self) -> dict[str, Tensor]:
