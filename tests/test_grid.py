@@ -195,3 +195,37 @@ def test_a_typo_dies_before_any_work(key: str, value: list[str], told: str) -> N
 def test_no_two_cells_share_all_their_names() -> None:
     seen = [tuple((k, v) for k, v in c.describe().items() if k not in ("cell", "client")) for c in grid()]
     assert len(set(seen)) == len(seen)
+
+
+def test_a_further_block_may_differ_in_all_that_a_setting_is_made_of() -> None:
+    plain = grid()
+    block = {"batch_sizes": [2], "checkpoints": ["final"], "threats": ["B"], "victims": 1}
+    more = grid(extra=[block | {"attacks": ["prior_only"], "training": {"protocol": "fedavg", "local_epochs": 3}}])
+    new = more[len(plain) :]
+    assert {(c.batch, c.checkpoint, c.threat, c.victims) for c in new} == {(2, "final", "B", 1)}
+    assert {c.client.training.protocol for c in new} == {"fedavg"}
+    assert {c.client.training.epochs for c in new} == {c.client.training.epochs for c in plain}  # the suite's own
+    assert {c.describe()["training"] for c in new} == {"fedavg(3 x 0.05)"}
+    assert {c.describe()["training"] for c in plain} == {"fedsgd"}
+
+
+def test_an_attack_that_cannot_handle_the_model_is_skipped_with_the_reason() -> None:
+    attacks = ["analytic_fc", "bn_matching", "fedavg_matching", "imprint", "idlg"]
+    reasons = {c.attack.entry_name(): c.skip for c in grid(attacks=attacks, threats=["E+kp"], batch_sizes=[4])}
+    assert "Conv2d" in reasons["analytic_fc"]
+    assert "no BatchNorm" in reasons["bn_matching"]
+    assert "no local training" in reasons["fedavg_matching"]
+    assert "active_server" in reasons["imprint"]
+    assert "one image per message" in reasons["idlg"]
+    fit = grid(attacks=["analytic_fc"], models=["mlp"], defenses=["none"])
+    assert not any(c.skip for c in fit)
+
+
+def test_exact_statistics_are_asked_for_only_where_they_are_used() -> None:
+    model = {"models": ['convnet(norm="batch")'], "defenses": ["none"], "threats": ["D+kp"]}
+    exact, running = (
+        next(c.skip for c in grid(attacks=[spec], **model) if not c.attack.control)
+        for spec in ("bn_matching", 'bn_matching(statistics="running")')
+    )
+    assert "bn_stats" in exact
+    assert running == ""

@@ -38,6 +38,16 @@ def left_over(store: Store) -> list[Path]:
     return list(store.out.rglob(".part-*"))
 
 
+def test_what_an_ensemble_adds_is_kept_and_an_unknown_column_is_refused(store: Store) -> None:
+    ensemble = {"worst_psnr": 30.0, "worst_mse": 0.001, "members": '{"lti": 20.0}', "flags": "masked"}
+    store.write_rows("cells", "c1", [row("c1", **ensemble), row("c1", 1)], ORIGIN)
+    found = read_results(store.out).rows
+    assert {name: found[name][0] for name in ensemble} == ensemble
+    assert found["worst_psnr"].isna().tolist() == [False, True]
+    with pytest.raises(ValueError, match="unknown columns surprise"):
+        store.write_rows("cells", "c2", [row("c2", surprise=1)], ORIGIN)
+
+
 def test_rows_come_back_as_they_were(store: Store) -> None:
     rows = [row("c1", 0), row("c1", 1, mse=None, psnr=None, status="failed", reason="not finite")]
     store.write_rows("cells", "c1", rows, ORIGIN)

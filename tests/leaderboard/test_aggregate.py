@@ -188,3 +188,55 @@ def test_nothing_gives_an_empty_table_with_all_columns() -> None:
     table = aggregate(made.nothing())
     assert table.empty
     assert list(table.columns) == COLUMNS
+
+
+def test_worst_takes_what_the_members_of_an_ensemble_found() -> None:
+    planned = made.cells(defenses=["none"], checkpoints=["final"])
+    frame = made.rows(planned)
+    ensemble = frame["attack"] == "adaptive_matching"
+    frame.loc[ensemble, "worst_psnr"] = 44.0
+    frame.loc[ensemble, "worst_ssim"] = 0.99
+    table = aggregate(made.results(planned, frame))
+    assert pick(table, "none", "worst").psnr == pytest.approx(44.0)
+    assert pick(table, "none", "worst").ssim == pytest.approx(0.99)
+    assert pick(table, "none", "adaptive_matching").psnr == pytest.approx(30.0)  # what it handed over
+    assert pick(table, "none", "worst").n == 10
+
+
+def test_flags_of_rows_reach_the_table_each_once() -> None:
+    planned = made.cells(defenses=["none"], checkpoints=["final"])
+    frame = made.rows(planned)
+    ensemble = frame["attack"] == "adaptive_matching"
+    frame.loc[ensemble, "flags"] = "masked; below_floor: idlg"
+    table = aggregate(made.results(planned, frame))
+    assert pick(table, "none", "adaptive_matching")["flags"] == "masked; below_floor: idlg"
+    assert pick(table, "none", "inverting_gradients")["flags"] == ""
+
+
+def test_an_oblivious_attack_that_beats_every_aware_one_is_flagged() -> None:
+    planned = made.cells(checkpoints=["final"])
+    table = aggregate(made.results(planned))
+    assert not table["flags"].str.contains("oblivious_wins").any()
+
+    def swapped(cell: dict[str, object], victim: int, image: int) -> float:
+        level = made.usual(cell, victim, image)
+        if cell["defense"] == "prune(p=0.9)":
+            level += 10 if cell["attack"] == "inverting_gradients" else -10
+        return level
+
+    table = aggregate(made.results(planned, made.rows(planned, psnr=swapped)))
+    assert pick(table, "prune(p=0.9)", "worst")["flags"] == "oblivious_wins"
+    assert pick(table, "dpsgd(sigma=0.1)", "worst")["flags"] == ""
+
+
+def test_clients_trained_in_different_ways_are_different_settings() -> None:
+    planned = made.cells(defenses=["none"], checkpoints=["final"])
+    other = [cell | {"cell": f"{cell['cell']}-avg", "training": "fedavg(4 x 0.05)"} for cell in planned]
+    both = planned + other
+    frame = made.rows(both, psnr=lambda cell, victim, image: made.usual(cell, victim, image) - 5 * ("training" in cell))
+    table = aggregate(made.results(both, frame))
+    matching = table[table["attack"] == "inverting_gradients"]
+    assert matching.set_index("training")["psnr"].to_dict() == {
+        "fedsgd": pytest.approx(30.0),
+        "fedavg(4 x 0.05)": pytest.approx(25.0),
+    }
