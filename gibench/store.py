@@ -123,7 +123,8 @@ class Store:
         schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
         schema = schema.with_metadata({"gibench": json.dumps(provenance, sort_keys=True, default=str)})
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-        self._write(f"{kind}/{name}.parquet", lambda path: pq.write_table(table, path))
+        slim = {"write_statistics": False, "use_dictionary": False, "compression": "zstd"}
+        self._write(f"{kind}/{name}.parquet", lambda path: pq.write_table(table, path, **slim))  # many small files
 
     def drop_failure(self, name: str) -> None:
         (self.out / "failed" / f"{name}.parquet").unlink(missing_ok=True)

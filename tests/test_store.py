@@ -116,7 +116,7 @@ def test_a_writer_that_raises_leaves_what_was_there(store: Store) -> None:
 def test_a_half_written_file_is_never_seen_under_its_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the middle of the write: the target is absent, the part is cleared when the folder is opened again."""
 
-    def killed(table: object, path: Path) -> None:
+    def killed(table: object, path: Path, **slim: object) -> None:
         Path(path).write_bytes(b"PAR1 half")
         assert "c1" not in store.finished("cells")
         (store.out / "cells" / ".part-left").write_bytes(b"of another process that was killed")

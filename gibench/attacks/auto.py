@@ -51,6 +51,7 @@ class Budget:
             f"bn_matching(steps={n})",
             f"fedavg_matching(steps={n})",
             f"lti(epochs={self.epochs}, lr=2e-3)",
+            f'inverse_network(at="features", epochs={self.epochs})',
         ]
         return few if n < 1000 else [*few, f"gradinversion(steps={n})", "vae_prior"]
 
