@@ -79,7 +79,7 @@ class AutoInversion(Attack):
 
     def reconstruct(self, view: View, draws: Draws) -> Guess:
         b = view.shape[0]
-        n = max(BUDGETS[self.budget].images // b, 1)
+        n = min(max(BUDGETS[self.budget].images // b, 4), BUDGETS[self.budget].images)
         if view.aux is None or len(view.aux.y) < 4 * n * b:
             return self._unrehearsed(view, draws)
         kept, held = len(view.aux.y) - n * b, slice(len(view.aux.y) - n * b, None)
