@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gibench.bn import has_batch_norm, statistics_of
-from gibench.client import Trained, load_parts, local_of, restore, train
+from gibench.client import Trained, load_parts, restore, train
 from gibench.datasets import Dataset, Parts
 from gibench.defenses import Defense
 from gibench.draws import Draws
@@ -22,12 +22,13 @@ from gibench.flags import flags
 from gibench.grid import Cell, Client
 from gibench.judge import gallery_of, judge_net, judged_right, train_judge
 from gibench.machine import peak_mib, provenance
-from gibench.message import make_message, transmitted
+from gibench.message import server_sees, transmitted
 from gibench.scoring import score
 from gibench.store import Store
 from gibench.threat import capabilities
 from gibench.tuning import settle, tune
 from gibench.types import Batch, Images, View
+from gibench.utility import memory_of
 
 
 def run_cell(cell: Cell, store: Store, device: str) -> None:
@@ -35,7 +36,7 @@ def run_cell(cell: Cell, store: Store, device: str) -> None:
     clock = time.perf_counter()
     parts = _parts(cell.client.dataset, cell.client.client_images, cell.client.aux_images, device)
     chosen = _tuned(cell, parts, store, device)
-    victims, index = victims_of(parts.test, cell.victims, cell.batch)
+    victims, index = victims_of(parts.test, cell.victims, cell.images)
     view, sent = observe(cell, cell.client, parts, victims, store, device)
     attack_draws = Draws((cell.id, "attack"), range(cell.victims))
     guess = settle(cell.attack, chosen).answer(view, attack_draws)
@@ -63,6 +64,7 @@ def run_client(client: Client, store: Store, device: str) -> None:
     place = f"cache/clients/{client.id}"
     for checkpoint, weights in trained.checkpoints.items():
         store.write_tensors(f"{place}/{checkpoint}", weights)
+        store.write_tensors(f"{place}/{checkpoint}-memory", trained.memories[checkpoint])
     store.write_tensors(f"{place}/defense", trained.defense.state)
     store.write_tensors(f"{place}/studied", trained.studied)
     judge = load_judge(client, parts, store)
@@ -89,14 +91,15 @@ def observe(
     """
     trained = load_trained(client, store, device)
     net = restore(client, trained, cell.checkpoint, device)
-    local = local_of(client.training)
+    local = client.local
     granted = capabilities(cell.threat)
     b, c, h, w = victims.x.shape[1:]
     if "active_server" in granted:
         aux = parts.aux if "aux_data" in granted else None
         net = cell.attack.plant(net, (b, c, h, w), aux, Draws((client.id, cell.checkpoint, cell.batch, "plant")))
     draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
-    messages = [make_message(net, trained.defense, victims, draws.at(r), local) for r in range(cell.rounds)]
+    memory = memory_of(trained.memories[cell.checkpoint], range(len(victims.y) * (trained.defense.cohort or 1)))
+    messages = [server_sees(net, trained.defense, victims, draws.at(r), local, memory) for r in range(cell.rounds)]
     sent = transmitted(trained.defense, victims, draws.at(0), local)
     known = trained.defense if "defense_params" in granted else client.defense
     view = View(
@@ -134,7 +137,9 @@ def load_trained(client: Client, store: Store, device: str) -> Trained:
         return {key: tensor.to(device) for key, tensor in tensors.items()}
 
     defense: Defense = replace(client.defense, state=read("defense"))
-    return Trained({name: read(name) for name in ("init", "early", "final")}, defense, read("studied"))
+    names = ("init", "early", "final")
+    memories = {name: dict(read(f"{name}-memory")) for name in names}
+    return Trained({name: read(name) for name in names}, memories, defense, read("studied"))
 
 
 def load_judge(client: Client, parts: Parts, store: Store) -> nn.Module:
@@ -163,7 +168,7 @@ def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, obj
     if not cell.attack.open_fields():
         return {}
     client = cell.rehearsal
-    count = min(cell.tune_images, len(parts.tune.y) // cell.batch)
+    count = min(cell.tune_images, len(parts.tune.y) // cell.images)
     setting = (
         cell.checkpoint,
         cell.batch,
@@ -176,7 +181,7 @@ def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, obj
     place = f"cache/tuned/{draws.seed():016x}.json"
     if (kept := store.read_json(place)) is not None:
         return kept
-    batch, _ = victims_of(parts.tune, count, cell.batch)
+    batch, _ = victims_of(parts.tune, count, cell.images)
     chosen = tune(cell.attack, batch, lambda held: observe(cell, client, parts, held, store, device, "tune")[0], draws)
     store.write_json(place, chosen)
     return chosen

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from gibench.datasets import Dataset, Parts
@@ -18,14 +17,17 @@ from gibench.grid import Client
 from gibench.learned.fit import seeded
 from gibench.message import make_message
 from gibench.suite import Training
-from gibench.types import Batch, Images, Local
+from gibench.types import Batch, Images, Local, Memory
+from gibench.utility import utility_of
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves behind: weights by checkpoint, the fitted defense, what an attacker can study of it."""
+    """What a training leaves behind: weights and the clients' memories by checkpoint, the fitted defense, what an
+    attacker can study of it."""
 
     checkpoints: Mapping[str, Mapping[str, Tensor]]
+    memories: Mapping[str, Memory]
     defense: Defense
     studied: Mapping[str, Tensor]
 
@@ -50,13 +52,6 @@ def build_net(client: Client, defense: Defense) -> nn.Module:
     return seeded(draws.at("defense"), lambda: defense.network(net)).eval()
 
 
-def local_of(training: Training) -> Local | None:
-    """The local training of a FedAvg client; None for FedSGD."""
-    if training.protocol == "fedsgd":
-        return None
-    return Local(training.local_epochs, training.local_lr, training.local_momentum)
-
-
 def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
     """Fit the defense, train through its hooks, measure utility. Returns the artefacts and the client's row.
 
@@ -68,11 +63,12 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
     defense = client.defense.fit(parts.aux, draws.at("fit"))
     fitted = time.perf_counter()
     net = build_net(client, defense).to(parts.client.x.device)
-    checkpoints = {"init": _weights(net)}
-    settings = client.training
+    settings, local = client.training, client.local
+    kept = Checkpoints()
+    kept.add("init", net, {})
     shards = split_clients(parts.client.y, settings, Draws(("split", client.seed)))
-    rounds = train_rounds(net, defense, parts.client, shards, settings, client.seed, draws, checkpoints)
-    checkpoints["final"] = _weights(net)
+    rounds = train_rounds(net, defense, parts.client, shards, settings, client.seed, draws, kept)
+    memory = kept.memories["final"]
     trained = time.perf_counter()
     studied = defense.study(parts.aux, draws.at("study"))
     exposure = Exposure(
@@ -80,22 +76,22 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
         all_images=len(parts.client.y),
         batch=settings.batch,
         rounds=rounds,
-        local_steps=settings.local_epochs if settings.protocol == "fedavg" else 1,
+        local_steps=1 if local is None else local.epochs,
     )
     row: dict[str, object] = {
         **client.describe(),
-        **_utility(net, defense, parts.test, draws.at("inference"), ""),
-        **_utility(net, Defense(), parts.test, draws.at("raw"), "_raw"),
+        **utility_of(net, defense, parts.test, draws.at("inference"), "", memory),
+        **utility_of(net, Defense(), parts.test, draws.at("raw"), "_raw", {}),
         **defense.accounting(exposure),
         "images": len(parts.client.y),
         "rounds": rounds,
-        "upload_bytes": 4 * sum(p.numel() for p in net.parameters()),
+        **_cost(net, client, defense, parts.client, draws.at("cost")),
         "fit_seconds": fitted - clock,
         "seconds": trained - fitted,
         "study_seconds": time.perf_counter() - trained,
         "status": "ok",
     }
-    return Trained(checkpoints, defense, studied), row
+    return Trained(kept.weights, kept.memories, defense, studied), row
 
 
 def split_clients(labels: Tensor, settings: Training, draws: Draws) -> list[Tensor]:
@@ -113,6 +109,18 @@ def split_clients(labels: Tensor, settings: Training, draws: Draws) -> list[Tens
     return [torch.tensor(sorted(shard)) for shard in shards if shard]
 
 
+@dataclass(frozen=True)
+class Checkpoints:
+    """Copies of the net's weights and of the clients' memories, by name."""
+
+    weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    memories: dict[str, Memory] = field(default_factory=dict)
+
+    def add(self, name: str, net: nn.Module, memory: Memory) -> None:
+        self.weights[name] = {key: value.detach().clone() for key, value in net.state_dict().items()}
+        self.memories[name] = {key: value.detach().clone() for key, value in memory.items()}
+
+
 def train_rounds(
     net: nn.Module,
     defense: Defense,
@@ -121,17 +129,18 @@ def train_rounds(
     settings: Training,
     seed: int,
     draws: Draws,
-    checkpoints: dict[str, dict[str, Tensor]],
+    kept: Checkpoints,
 ) -> int:
-    """Train in place; adds the checkpoint `early` after the first epoch. Returns the number of rounds."""
-    optimizer = _server(net, settings)
-    local = local_of(settings)
+    """Train in place; keeps the checkpoints `early`, after the first epoch, and `final`. Returns the rounds."""
+    local = defense.local(settings.local())
+    optimizer = _server(net, settings, local)
+    memory: Memory = {}
     per_epoch = max(1, len(images.y) // (len(shards) * settings.batch))
     pick = _poisson if defense.sampling == "poisson" else _shuffled
     for epoch in range(settings.epochs):
         for step, batch in enumerate(pick(images, shards, settings.batch, per_epoch, Draws(("order", seed, epoch)))):
             at = draws.at("train", epoch, step).of(range(len(shards)))
-            messages = make_message(net, defense, batch, at, local)
+            messages = make_message(net, defense, batch, at, local, memory)
             update = defense.received(messages, Draws((*at.path, "server")))
             for name, parameter in net.named_parameters():
                 g = update[name]
@@ -141,7 +150,8 @@ def train_rounds(
                 raise FloatingPointError(f"training diverged in epoch {epoch + 1}: a weight is not finite")
             _track_statistics(net, defense, batch, at)
         if epoch == 0:
-            checkpoints["early"] = _weights(net)
+            kept.add("early", net, memory)
+    kept.add("final", net, memory)
     return settings.epochs * per_epoch
 
 
@@ -175,9 +185,9 @@ def _poisson(images: Images, shards: list[Tensor], b: int, rounds: int, draws: D
     return batches
 
 
-def _server(net: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    kind = settings.optimizer or ("adam" if settings.protocol == "fedsgd" else "sgd")
-    lr = settings.lr or (2e-3 if settings.protocol == "fedsgd" else 1.0)
+def _server(net: nn.Module, settings: Training, local: Local | None) -> torch.optim.Optimizer:
+    kind = settings.optimizer or ("adam" if local is None else "sgd")
+    lr = settings.lr or (2e-3 if local is None else 1.0)
     if kind == "adam":
         return torch.optim.Adam(net.parameters(), lr=lr)
     return torch.optim.SGD(net.parameters(), lr=lr, momentum=settings.momentum)
@@ -195,37 +205,26 @@ def _track_statistics(net: nn.Module, defense: Defense, batch: Batch, draws: Dra
     net.eval()
 
 
-def _utility(net: nn.Module, defense: Defense, test: Images, draws: Draws, suffix: str) -> dict[str, float]:
-    """Utility on images as the defense shows them to the model, each with noise of its own."""
-    logits = torch.cat(
-        [
-            net(
-                defense.images(Batch(test.x[part].unsqueeze(1), test.y[part].unsqueeze(1)), draws.of(part)).x.squeeze(1)
-            )
-            for part in (range(i, min(i + 1000, len(test.y))) for i in range(0, len(test.y), 1000))
-        ]
-    ).detach()
-    if not bool(logits.isfinite().all()):
-        raise FloatingPointError("training diverged: an output of the final model is not finite")
-    truth, guess = test.y.cpu().numpy(), logits.argmax(1).cpu().numpy()
-    losses = nn.functional.cross_entropy(logits.double(), test.y)
-    scores = logits.double().softmax(1).cpu().numpy()
-    found = {
-        "utility": float((truth == guess).mean()),
-        "balanced_accuracy": float(balanced_accuracy_score(truth, guess)),
-        "auc": _auc(truth, scores),
-        "cross_entropy": float(losses),
-    }
-    return {name + suffix: value for name, value in found.items()}
+def _cost(net: nn.Module, client: Client, defense: Defense, images: Images, draws: Draws) -> dict[str, float]:
+    """Bytes that one client uploads per round, and the time of making messages relative to no defense's.
 
-
-def _auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Macro one-against-rest over the classes that occur."""
-    return float(np.mean([roc_auc_score(truth == c, scores[:, c]) for c in np.unique(truth)]))
-
-
-def _weights(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+    Both ways make the same messages of 32 clients in turns; the ratio is that of the medians of five.
+    """
+    n = min(32, len(images.y) // client.training.batch)
+    index = torch.arange(n * client.training.batch, device=images.y.device).view(n, -1)
+    batch, seconds = Batch(images.x[index], images.y[index]), dict[str, list[float]]()
+    plain, update = build_net(client, Defense()).to(images.x), dict[str, Tensor | None]()
+    plain_local = client.training.local()
+    for turn in range(6):
+        for name, own, hooks, local in (
+            ("plain", plain, Defense(), plain_local),
+            ("defended", net, defense, client.local),
+        ):
+            clock = time.perf_counter()
+            update = make_message(own, hooks, batch, draws.at(name, turn).of(range(n)), local)
+            seconds.setdefault(name, []).append(time.perf_counter() - clock)
+    median = {name: float(np.median(times[1:])) for name, times in seconds.items()}
+    return {"upload_bytes": defense.upload_bytes(update), "step_ratio": median["defended"] / median["plain"]}
 
 
 def restore(client: Client, trained: Trained, checkpoint: str, device: str) -> nn.Module:

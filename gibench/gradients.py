@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from gibench.noise import costs, given
 from gibench.types import Batch, Update
 
 Loss = Callable[[Tensor, Batch], Tensor]
@@ -27,9 +28,22 @@ def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
         losses = -(logits.log_softmax(-1) * batch.y).sum(-1)
     else:
         losses = -logits.log_softmax(-1).gather(-1, batch.y.unsqueeze(-1)).squeeze(-1)
+    return _mean_of_filled(losses, batch)
+
+
+def _mean_of_filled(losses: Tensor, batch: Batch) -> Tensor:
+    """(v, b) -> (v,), padding left out."""
     if batch.weight is None:
         return losses.mean(1)
     return (losses * batch.weight).sum(1) / batch.weight.sum(1).clamp(min=1)
+
+
+def alone(batch: Batch) -> tuple[Batch, Tensor]:
+    """Every image as a victim of its own, (n, 1, ...), and whose it was, (n,); padding is left out."""
+    filled = batch.x.new_ones(batch.x.shape[:2]) if batch.weight is None else batch.weight
+    owner, place = filled.nonzero(as_tuple=True)
+    noise = {name: t[owner, place].unsqueeze(1) for name, t in batch.noise.items()}
+    return Batch(batch.x[owner, place].unsqueeze(1), batch.y[owner, place].unsqueeze(1), noise=noise), owner
 
 
 def mean_gradient(
@@ -70,15 +84,24 @@ def layer_deltas(
         for name, module in net.named_modules()
         if list(module.parameters(False))
     ]
+    flat = {name: t.flatten(0, 1) for name, t in batch.noise.items()}
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), given(net, flat):
             logits = net(batch.x.flatten(0, 1))
-            total = loss(logits.unflatten(0, batch.y.shape[:2]), batch).sum()
+            total = _objective(net, logits.unflatten(0, batch.y.shape[:2]), batch, loss).sum()
             deltas = torch.autograd.grad(total, [out for *_, out in seen], create_graph=create_graph)
     finally:
         for hook in hooks:
             hook.remove()
     return [(name, module, given, delta) for (name, module, given, _), delta in zip(seen, deltas, strict=True)]
+
+
+def _objective(net: nn.Module, logits: Tensor, batch: Batch, loss: Loss) -> Tensor:
+    """The loss and what the net's own layers charge for this pass, (v,)."""
+    total = loss(logits, batch)
+    for cost in costs(net):
+        total = total + _mean_of_filled(cost.view(batch.x.shape[:2]), batch)
+    return total
 
 
 def _by_layer(net: nn.Module, batch: Batch, loss: Loss, create_graph: bool) -> Update:
@@ -98,11 +121,14 @@ def _by_vmap(net: nn.Module, batch: Batch, loss: Loss, params: dict[str, Tensor]
     buffers = dict(net.named_buffers())
     weight = batch.x.new_ones(batch.y.shape[:2]) if batch.weight is None else batch.weight
 
-    def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-        logits = functional_call(net, (p, buffers), (x,))
-        return loss(logits.unsqueeze(0), Batch(x.unsqueeze(0), y.unsqueeze(0), w.unsqueeze(0))).squeeze(0)
+    def one(p: dict[str, Tensor], x: Tensor, y: Tensor, w: Tensor, noise: dict[str, Tensor]) -> Tensor:
+        with given(net, noise):
+            logits = functional_call(net, (p, buffers), (x,))
+            single = Batch(x.unsqueeze(0), y.unsqueeze(0), w.unsqueeze(0))
+            return _objective(net, logits.unsqueeze(0), single, loss).squeeze(0)
 
-    return dict(vmap(grad(one), in_dims=(None if params is None else 0, 0, 0, 0))(own, batch.x, batch.y, weight))
+    each = vmap(grad(one), in_dims=(None if params is None else 0, 0, 0, 0, 0))
+    return dict(each(own, batch.x, batch.y, weight, dict(batch.noise)))
 
 
 def _linear(layer: nn.Module, given: Tensor, delta: Tensor, v: int) -> dict[str, Tensor]:

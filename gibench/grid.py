@@ -15,10 +15,12 @@ from torch import nn
 from gibench.attacks import Attack
 from gibench.datasets import Dataset
 from gibench.defenses import Defense
+from gibench.errors import InputError
 from gibench.models import Model
 from gibench.registry import expand
 from gibench.suite import Suite, Training
 from gibench.threat import capabilities, missing
+from gibench.types import Local
 
 PROTOCOL = 1  # raised when the meaning of results changes; results of two protocols never share a folder
 
@@ -43,6 +45,17 @@ class Client:
     def skeleton(self) -> nn.Module:
         """The net without its weights: layers and shapes."""
         return _skeleton(self.dataset, self.model, self.defense)
+
+    @property
+    def local(self) -> Local | None:
+        """The local training before a message, as suite and defense have it; None: the message is a gradient."""
+        return self.defense.local(self.training.local())
+
+    @property
+    def problem(self) -> str:
+        """Why this defense cannot serve this model, dataset or number of clients; empty if it can."""
+        shape = (self.dataset.channels, self.dataset.side, self.dataset.side)
+        return self.defense.unfit(self.skeleton, shape, self.training.clients)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -102,8 +115,13 @@ class Cell:
         if self.attack.control:
             return ""
         needs = self.attack.required() | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
-        kind = "gradient" if self.client.training.protocol == "fedsgd" else "delta"
-        return missing(needs, self.threat) or self.attack.unfit(self.client.skeleton, self.batch, kind)
+        kind = "gradient" if self.client.local is None else "delta"
+        return missing(needs, self.threat) or self.attack.unfit(self.client.skeleton, self.images, kind)
+
+    @property
+    def images(self) -> int:
+        """Images behind one observed message: a batch, or those of a whole cohort that is only seen summed."""
+        return self.batch * (self.client.defense.cohort or 1)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -158,6 +176,9 @@ def _block(suite: Suite) -> list[Cell]:
     for dataset, model, seed in itertools.product(datasets, models, suite.seeds):
         shared = (seed, suite.training, suite.client_images, suite.aux_images)
         under = {defense.spec(): Client(dataset, model, defense, *shared) for defense in defenses}
+        for client in under.values():
+            if client.problem:
+                raise InputError(f"{client.defense} on {dataset} with {model}: {client.problem}")
         settings = itertools.product(suite.checkpoints, suite.batch_sizes, suite.threats)
         for client, (checkpoint, batch, threat), attack in itertools.product(under.values(), settings, attacks):
             seen = (checkpoint, batch, threat, suite.rounds, attack)

@@ -2,57 +2,144 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gibench.draws import Draws
-from gibench.types import Batch, Local, Update
+from gibench.noise import draw_noise
+from gibench.types import Batch, Local, Memory, Update
+
+Params = dict[str, Tensor]
+"""Weights of every client's own, {name: (v, *shape)}."""
 
 
 class Hooks(Protocol):
     """The part of a defense that makes messages."""
 
+    @property
+    def cohort(self) -> int | None: ...
     def images(self, batch: Batch, draws: Draws) -> Batch: ...
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> Params | None: ...
     def gradient(
-        self, net: nn.Module, batch: Batch, draws: Draws, params: dict[str, Tensor] | None = None
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update: ...
-    def message(self, update: Update, draws: Draws) -> Update: ...
+    def message(self, update: Update, draws: Draws, memory: Memory) -> Update: ...
+    def received(self, messages: Update, draws: Draws) -> Update: ...
 
 
-def make_message(net: nn.Module, defense: Hooks, batch: Batch, draws: Draws, local: Local | None = None) -> Update:
+def make_message(
+    net: nn.Module,
+    defense: Hooks,
+    batch: Batch,
+    draws: Draws,
+    local: Local | None = None,
+    memory: Memory | None = None,
+) -> Update:
     """What v clients send about their batches: the gradient (FedSGD), or after local training the weight change.
 
     Local training takes `local.epochs` full-batch steps of SGD, the defense's data and gradient hooks in each of
-    them; the message hook acts once, on what leaves.
+    them; the message hook acts once, on what leaves. `memory` is what these clients kept from earlier rounds; it is
+    brought up to date.
     """
+    memory = {} if memory is None else memory
+    params = defense.weights(net, draws.at("weights"), memory)
     if local is None:
-        sent = defense.images(batch, draws.at("images"))
-        update = defense.gradient(net, sent, draws.at("gradient"))
+        update = _step(net, defense, batch, draws, (), params, memory)
     else:
-        update = _train_locally(net, defense, batch, draws, local)
-    return defense.message({k: None if g is None else g.detach() for k, g in update.items()}, draws.at("message"))
+        update = _train_locally(net, defense, batch, draws, local, params, memory)
+    return defense.message(
+        {k: None if g is None else g.detach() for k, g in update.items()}, draws.at("message"), memory
+    )
+
+
+def server_sees(
+    net: nn.Module,
+    defense: Hooks,
+    batch: Batch,
+    draws: Draws,
+    local: Local | None = None,
+    memory: Memory | None = None,
+) -> Update:
+    """What reaches the server about v victims: each one's message, or where messages are only seen summed, the mean
+    message of each victim's cohort of n clients, who share the victim's b images evenly.
+
+    `memory` is that of the v * n clients.
+    """
+    if defense.cohort is None:
+        return make_message(net, defense, batch, draws, local, memory)
+    single, own = _of_clients(batch, defense.cohort, draws)
+    messages = make_message(net, defense, single, own, local, memory)
+    seen = [
+        defense.received(
+            {name: None if g is None else g[i * defense.cohort :][: defense.cohort] for name, g in messages.items()},
+            draws.of((m,)).at("server"),
+        )
+        for i, m in enumerate(draws.members)
+    ]
+    return {name: None if messages[name] is None else torch.stack([s[name] for s in seen]) for name in messages}  # type: ignore[misc]
 
 
 def transmitted(defense: Hooks, batch: Batch, draws: Draws, local: Local | None = None) -> Batch:
-    """What the model saw instead of `batch` in a message made with the same draws (in its first local step)."""
-    return defense.images(batch, draws.at("images") if local is None else draws.at("images", 0))
-
-
-def _train_locally(net: nn.Module, defense: Hooks, batch: Batch, draws: Draws, local: Local) -> Update:
+    """What the model saw instead of `batch` when the server saw it with the same draws (in its first local step)."""
+    where = ("images",) if local is None else ("images", 0)
+    if defense.cohort is None:
+        return defense.images(batch, draws.at(*where))
+    single, own = _of_clients(batch, defense.cohort, draws)
+    sent = defense.images(single, own.at(*where))
     v = len(batch.y)
-    start = {name: p.detach() for name, p in net.named_parameters()}
-    params = {name: p.expand(v, *p.shape) for name, p in start.items()}
+    return replace(batch, x=sent.x.reshape(batch.x.shape), y=sent.y.reshape(v, -1, *sent.y.shape[2:]))
+
+
+def _of_clients(batch: Batch, n: int, draws: Draws) -> tuple[Batch, Draws]:
+    """The batches and streams of the clients that make up the victims' cohorts."""
+    v, b = batch.x.shape[:2]
+    if b % n:
+        raise ValueError(f"{b} images cannot be shared out evenly to a cohort of {n} clients")
+    x, y = (t.reshape(v * n, b // n, *t.shape[2:]) for t in (batch.x, batch.y))
+    return Batch(x, y), draws.of([m * n + k for m in draws.members for k in range(n)])
+
+
+def _step(
+    net: nn.Module,
+    defense: Hooks,
+    batch: Batch,
+    draws: Draws,
+    at: tuple[int, ...],
+    params: Params | None,
+    memory: Memory,
+) -> Update:
+    sent = defense.images(batch, draws.at("images", *at))
+    noise = draw_noise(net, sent.x.shape[1], draws.at("layers", *at), sent.x)
+    return defense.gradient(net, replace(sent, noise=noise), draws.at("gradient", *at), params, memory)
+
+
+def _train_locally(
+    net: nn.Module,
+    defense: Hooks,
+    batch: Batch,
+    draws: Draws,
+    local: Local,
+    params: Params | None,
+    memory: Memory,
+) -> Update:
+    if params is None:
+        params = own_weights(net, len(batch.y))
+    start = params
     velocity = {name: torch.zeros_like(p) for name, p in params.items()}
     for epoch in range(local.epochs):
-        sent = defense.images(batch, draws.at("images", epoch))
-        step = defense.gradient(net, sent, draws.at("gradient", epoch), params)
-        for name, g in step.items():
+        for name, g in _step(net, defense, batch, draws, (epoch,), params, memory).items():
             if g is not None:
                 velocity[name] = local.momentum * velocity[name] + g
-                params[name] = params[name] - local.lr * velocity[name]
+                params = {**params, name: params[name] - local.lr * velocity[name]}
     return {name: params[name] - start[name] for name in start}
+
+
+def own_weights(net: nn.Module, v: int) -> Params:
+    """The net's weights for each of v clients, (v, *shape) without copies."""
+    return {name: p.detach().expand(v, *p.shape) for name, p in net.named_parameters()}
 
 
 def mean_message(messages: list[Update]) -> Update:

@@ -31,6 +31,7 @@ class Entry:
 
     citation: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raised when the meaning of an entry changes; part of every identity
+    named: ClassVar[bool] = True  # users type its file's name
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
@@ -66,6 +67,7 @@ class Entry:
 E = TypeVar("E", bound=Entry)
 
 _END = "end_of_the_arguments"
+STACKED_BY = {"defenses": "gibench.stack"}  # kinds whose entries add up, and who makes one of several
 KINDS = {"datasets": "dataset", "models": "model", "defenses": "defense", "attacks": "attack", "metrics": "metric"}
 
 
@@ -88,7 +90,35 @@ def build(kind: str, spec: str) -> Entry:
 
 
 def expand(kind: str, spec: str) -> list[Entry]:
-    """All entries of a spec: one, or the product of its sweeps in the order written."""
+    """All entries of a spec: one, or the product of its sweeps in the order written. `a + b` stacks defenses."""
+    specs = _summands(spec)
+    if len(specs) == 1:
+        return _expand_one(kind, spec)
+    if not all(one.strip() for one in specs):
+        raise InputError(f"'{spec}': a {KINDS[kind]} is missing beside a +; write a + b")
+    if kind not in STACKED_BY:
+        raise InputError(f"{spec}: {kind} cannot be added up with +; only defenses can")
+    stacked = importlib.import_module(STACKED_BY[kind]).stacked
+    return [stacked(list(parts)) for parts in itertools.product(*(_expand_one(kind, one) for one in specs))]
+
+
+def _summands(spec: str) -> list[str]:
+    """The parts between pluses that stand outside of parentheses and quotes."""
+    parts, depth, quoted = [""], 0, ""
+    for char in spec:
+        if quoted:
+            quoted = "" if char == quoted else quoted
+        elif char in "\"'":
+            quoted = char
+        depth += 0 if quoted else (char == "(") - (char == ")")
+        if char == "+" and not depth and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def _expand_one(kind: str, spec: str) -> list[Entry]:
     name, given = parse(spec)
     cls, preset = _lookup(kind, name)
     fields = {f.name: f for f in _settings(cls)}
@@ -190,7 +220,7 @@ def _found(kind: str) -> dict[str, Loader]:
 
 def _entries_in(values: typing.Iterable[Any], module: str) -> Iterator[type[Entry]]:
     for value in values:
-        if isinstance(value, type) and issubclass(value, Entry) and value.__module__ == module:
+        if isinstance(value, type) and issubclass(value, Entry) and value.__module__ == module and value.named:
             yield value
 
 

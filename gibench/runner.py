@@ -121,15 +121,15 @@ def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:
 def _check_data(grid: list[Cell]) -> None:
     """Every dataset is there, right, and has enough test images."""
     wanted: dict[str, Cell] = {}
-    for cell in sorted(grid, key=lambda cell: cell.victims * cell.batch):
+    for cell in sorted(grid, key=lambda cell: cell.victims * cell.images):
         wanted[cell.client.dataset.spec()] = cell
     for name, cell in wanted.items():
         cell.client.dataset.ensure()
         there = len(cell.client.dataset.load().test.y)
-        if cell.victims * cell.batch > there:
+        if cell.victims * cell.images > there:
             raise InputError(
-                f"victims={cell.victims} with batches of {cell.batch} are more than the {there} test images of {name}; "
-                f"at most {there // cell.batch} are allowed"
+                f"victims={cell.victims} with batches of {cell.images} are more than the {there} "
+                f"test images of {name}; at most {there // cell.images} are allowed"
             )
 
 
@@ -143,5 +143,9 @@ def _record_failure(event: Event, store: Store) -> None:
 
 
 def _has_weights(store: Store, client: str) -> bool:
-    names = ("init", "early", "final", "defense", "studied")
+    names = (
+        *(f"{name}{kind}" for name in ("init", "early", "final") for kind in ("", "-memory")),
+        "defense",
+        "studied",
+    )
     return all((store.out / f"cache/clients/{client}/{name}.safetensors").exists() for name in names)

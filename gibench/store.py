@@ -40,7 +40,8 @@ SCORES = {
     "attacker_accuracy": "float64", "identified": "float64", "gallery": "int64", "label_accuracy": "float64",
     "loss": "float64", "steps": "int64", "tuned": "string",
 }  # fmt: skip
-COSTS = {"seconds": "float64", "peak_mib": "float64"}  # may differ between two runs of the same cell; nothing else may
+TIMES = {"fit_seconds": "float64", "study_seconds": "float64", "step_ratio": "float64"}  # of a client
+COSTS = {"seconds": "float64", "peak_mib": "float64"}  # two runs of a cell may differ in these alone
 OUTCOME = {"status": "string", "reason": "string"}
 ENSEMBLE = {
     **{f"worst_{name}": "float64" for name in ("mse", "psnr", "ssim", "attacker_accuracy", "identified")},
@@ -52,8 +53,8 @@ CLIENT_COLUMNS = {
     **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed", "training")},
     **{f"{name}{suffix}": "float64" for suffix in ("", "_raw") for name in UTILITY},
     "epsilon": "float64", "delta": "float64", "sampling_rate": "float64", "accountant": "string",
-    "images": "int64", "rounds": "int64", "upload_bytes": "int64", "judge_accuracy": "float64",
-    "fit_seconds": "float64", "study_seconds": "float64", **COSTS, **OUTCOME,
+    "images": "int64", "rounds": "int64", "upload_bytes": "float64", "judge_accuracy": "float64",
+    **TIMES, **COSTS, **OUTCOME,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from gibench.errors import InputError, suggest
 from gibench.registry import first_problem
 from gibench.threat import capabilities
+from gibench.types import Local
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -59,6 +60,10 @@ class Training(Strict):
     local_epochs: Count = 1  # fedavg: steps on the round's images before the weight change is sent
     local_lr: Rate = 0.05
     local_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def local(self) -> Local | None:
+        """The local training of a FedAvg client; None for FedSGD."""
+        return None if self.protocol == "fedsgd" else Local(self.local_epochs, self.local_lr, self.local_momentum)
 
     def describe(self) -> str:
         """What a client's message is made of: `fedsgd`, or `fedavg` with its local steps and rate."""

@@ -19,6 +19,13 @@ Update = dict[str, Tensor | None]
 """One tensor (v, *parameter shape) per parameter name; None where the client does not share it."""
 
 
+Memory = dict[str, Tensor]
+"""What every client keeps from one round to the next, (clients, ...) by name; a defense's hooks read and replace it."""
+
+Extra = Mapping[str, Tensor]
+"""Unknowns of a search beside the images, (v, ...) by name."""
+
+
 def victims(update: Update) -> int:
     """How many victims an update speaks of."""
     return next(len(g) for g in update.values() if g is not None)
@@ -37,13 +44,15 @@ class Batch:
     """What v clients hold in one step: x (v, b, c, h, w) and y (v, b) classes, or (v, b, k) probabilities.
 
     Under Poisson sampling b varies: `weight` (v, b) is 1 where a place is filled and 0 where it is padding, and
-    `size` is the expected number of images.
+    `size` is the expected number of images. `noise` is what the net's random layers use for these images, by layer
+    (v, b, ...); a layer without any shows its mean behaviour (`gibench.noise`).
     """
 
     x: Tensor
     y: Tensor
     weight: Tensor | None = None
     size: int | None = None
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,12 +115,16 @@ class Match:
     """How a defense is attacked by someone who knows it: the attacker's simulation of it and what to do afterwards."""
 
     distance: Literal["cos", "l2", "l1"] = "cos"  # between the simulated and the observed message
+    labels: Literal["given", "inferred", "joint"] = "given"  # inferred even where given; joint: searched with the image
     linear: bool = True  # the last bias arrives exactly, so that linear matching holds
     mask: Update | None = None  # entries to compare; None compares all that are shared
     weight: Mapping[str, float] | None = None  # of a parameter's entries in the distance, 1 if absent, 0 leaves it out
     size: float = 0.0  # weight of the simulated message's squared norm, relative to the observed one's
     input_map: Callable[[Tensor, Draws], Tensor] = same_image  # raw image -> what the model sees, fresh randomness
     example: Callable[[Update], Update] | None = None  # acts on each image's own gradient before the mean
+    extra: Callable[[Draws], Extra] | None = None  # where further unknowns start; needs `gradient`, which reads them
+    gradient: Callable[[nn.Module, Batch, Extra, Draws], Update] | None = None  # in place of the mean gradient
+    penalty: Callable[[Extra], Tensor] | None = None  # on the further unknowns, (v,)
     transform: Callable[[Update, Draws], Update] = same_update  # acts on the simulated mean gradient
     draws: int = 1  # fresh randomness averaged per step (EOT)
     post: Callable[[Tensor], Tensor] = same_guess  # after inversion: (v, b, c, h, w) -> same shape

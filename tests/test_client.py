@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from scene import net_of
 from torch import Tensor, nn
 
-from gibench.client import build_net, load_parts, restore, split_clients, train, train_rounds
+from gibench.client import Checkpoints, build_net, load_parts, restore, split_clients, train, train_rounds
 from gibench.datasets import Parts
 from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
@@ -68,9 +68,9 @@ def learned(
     """Weights after `train_rounds`, and the checkpoints that it left."""
     asked = Training(**training)
     shards = split_clients(images.y, asked, Draws(("split",))) if shards is None else shards
-    kept: dict[str, dict[str, Tensor]] = {}
+    kept = Checkpoints()
     train_rounds(net, defense or build("defenses", "none"), images, shards, asked, 0, Draws(("train",)), kept)
-    return {name: p.detach().clone() for name, p in net.named_parameters()}, kept
+    return {name: p.detach().clone() for name, p in net.named_parameters()}, kept.weights
 
 
 def apart(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gibench.store import COSTS, read_results
+from gibench.store import COSTS, TIMES, read_results
 
 TINY = """
 summary = "one client, one defense"
@@ -56,7 +56,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stable(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Everything in the results but what a clock or the memory says."""
     results = read_results(out)
-    costs = [*COSTS, "fit_seconds", "study_seconds"]
+    costs = [*COSTS, *TIMES]
     rows, clients = (frame.drop(columns=[c for c in costs if c in frame]) for frame in (results.rows, results.clients))
     keys = ["cell", "victim", "image"]
     return rows.sort_values(keys).reset_index(drop=True), clients.sort_values("client").reset_index(drop=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gibench.attacks.inverting_gradients import InvertingGradients
 from gibench.draws import Draws
-from gibench.engine.labels import labels_of
+from gibench.engine.labels import matched_labels
 from gibench.engine.local import local_training
 from gibench.engine.objective import Plan
 from gibench.message import mean_message
@@ -42,4 +42,4 @@ class AdaptiveMatching(InvertingGradients):
         several = view.local is not None and view.local.epochs > 1 and match.example is None
         match = match if self.linear and not several else replace(match, linear=False)
         simulate = local_training(view.local) if several and view.local is not None else None
-        return Plan(match, labels_of(view, view.update), simulate=simulate)
+        return Plan(match, matched_labels(match, view), simulate=simulate)

@@ -20,7 +20,7 @@ from gibench.draws import Draws
 from gibench.engine.assignment import in_order_of
 from gibench.engine.chunks import joined_views
 from gibench.engine.explain import matching_loss, unlearned
-from gibench.message import Hooks, make_message
+from gibench.message import Hooks, server_sees
 from gibench.registry import build
 from gibench.types import Batch, Guess, Images, View
 
@@ -137,7 +137,7 @@ def _rehearsal(view: View, truth: Batch, draws: Draws) -> View:
     known = view.defense is not None and not unlearned(view)
     defense = view.defense if known and view.defense is not None else build("defenses", "none")
     made = [
-        make_message(view.model, cast(Hooks, defense), truth, draws.at("round", r), view.local)
+        server_sees(view.model, cast(Hooks, defense), truth, draws.at("round", r), view.local)
         for r in range(1 + len(view.rounds))
     ]
     shared = [{name: None if view.update[name] is None else g for name, g in message.items()} for message in made]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from gibench.attacks import Attack
 from gibench.attacks.adaptive_matching import AdaptiveMatching
 from gibench.draws import Draws
 from gibench.engine.chunks import in_chunks, repeated
+from gibench.engine.labels import labels_of
 from gibench.engine.objective import Objective, Plan
 from gibench.engine.optimisers import Point, Search
 from gibench.engine.priors import total_variation, towards
@@ -99,8 +101,9 @@ class VaePrior(Attack):
 
 
 def matching(view: View) -> Plan:
-    """What `adaptive_matching` compares."""
-    return AdaptiveMatching().plan(view)
+    """What `adaptive_matching` compares, with labels that are read off where it searches for them."""
+    plan = AdaptiveMatching().plan(view)
+    return plan if plan.labels is not None else replace(plan, labels=labels_of(view, view.update))
 
 
 def decoded(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

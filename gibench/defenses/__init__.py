@@ -13,7 +13,11 @@ from torch import Tensor, nn
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
 from gibench.registry import Entry
-from gibench.types import Batch, Images, Match, Update, View
+from gibench.types import Batch, Images, Local, Match, Memory, Update, View
+
+Place = Literal["data", "model", "gradient", "protocol"]
+PLACES: tuple[Place, ...] = ("data", "model", "gradient", "protocol")
+"""Where a defense acts, in the order in which a client passes them."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,14 @@ class Defense(Entry):
     fresh at every call; a parameter that is not shared becomes None.
     """
 
+    place: ClassVar[Place]
     knob = ""  # the field that sets the strength
+    sweep: ClassVar[tuple[float, ...]] = ()  # of the knob, from weakest to strongest
+    neutral: ClassVar[str] = ""  # the spec with which it does nothing; empty: there is none
+    oblivious_suffices: ClassVar[str] = ""  # why knowing it gives an attacker nothing; empty: `match` does
     match_needs: ClassVar[frozenset[str]] = frozenset()  # what simulating it takes beyond its spec
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
+    relabels: ClassVar[bool] = False  # the model learns other labels than the client's
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
 
     # Learned public state; not a setting. Filled by `fit`.
@@ -55,17 +64,41 @@ class Defense(Entry):
         """Model: the architecture that is trained instead."""
         return net
 
-    def gradient(self, net: nn.Module, batch: Batch, draws: Draws, params: dict[str, Tensor] | None = None) -> Update:
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> dict[str, Tensor] | None:
+        """Model: the weights of each member of `draws` to compute at, {name: (v, *shape)}; None: the net's."""
+        return None
+
+    def gradient(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        draws: Draws,
+        params: dict[str, Tensor] | None = None,
+        memory: Memory | None = None,
+    ) -> Update:
         """Gradient: one step's gradient; `params` as in `gibench.gradients.mean_gradient`."""
         return mean_gradient(net, batch, params=params)
 
-    def message(self, update: Update, draws: Draws) -> Update:
-        """Gradient: what leaves the client."""
+    def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
+        """Gradient: what leaves the client. `memory` is what each client kept from earlier rounds, empty at first."""
         return update
+
+    def local(self, local: Local | None) -> Local | None:
+        """Protocol: the local training before a message, given the one that the suite asks for."""
+        return local
+
+    @property
+    def cohort(self) -> int | None:
+        """Protocol: how many clients' messages reach the server only as their sum; None: each alone."""
+        return None
 
     def received(self, messages: Update, draws: Draws) -> Update:
         """Protocol: what the server gets from n clients, (n, *shape) -> (*shape)."""
         return {name: None if m is None else m.mean(0) for name, m in messages.items()}
+
+    def upload_bytes(self, update: Update) -> float:
+        """Mean size of one client's message, given some; 4 bytes for every entry that is shared."""
+        return float(sum(4 * g[0].numel() for g in update.values() if g is not None))
 
     def match(self, view: View) -> Match:
         """The adaptive attack: how someone who knows this defense simulates it."""
@@ -74,6 +107,13 @@ class Defense(Entry):
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """What the attacker learns from auxiliary data about this defense before seeing any message."""
         return {}
+
+    def unfit(self, net: nn.Module, shape: tuple[int, int, int], clients: int) -> str:
+        """Why it cannot serve such a model, image (c, h, w) or number of clients; empty if it can.
+
+        The net may live on the meta device: its layers may be looked at, its weights not.
+        """
+        return ""
 
     def accounting(self, exposure: Exposure) -> dict[str, float | str]:
         """Formal privacy of what one client sent, record by record; empty without a guarantee."""

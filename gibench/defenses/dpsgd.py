@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gibench.accounting import epsilon
 from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
-from gibench.gradients import mean_gradient
-from gibench.types import Batch, Match, Update, View
+from gibench.gradients import alone, mean_gradient
+from gibench.types import Batch, Match, Memory, Update, View
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class DPSGD(Defense):
         "Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar, Zhang: Deep learning with differential privacy, CCS 2016, "
         "arXiv 1607.00133"
     )
+    place = "gradient"
     knob = "sigma"
+    sweep = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    neutral = "dpsgd(sigma=0, clip=1e6)"
     stochastic: ClassVar[bool] = True
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "poisson"
     sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
@@ -32,11 +35,16 @@ class DPSGD(Defense):
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: N^-1.1 for N images of all clients
     accountant: Literal["rdp", "prv"] = "rdp"
 
-    def gradient(self, net: nn.Module, batch: Batch, draws: Draws, params: dict[str, Tensor] | None = None) -> Update:
+    def gradient(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        draws: Draws,
+        params: dict[str, Tensor] | None = None,
+        memory: Memory | None = None,
+    ) -> Update:
         size = batch.size or batch.y.shape[1]
-        filled = torch.ones_like(batch.y) if batch.weight is None else batch.weight
-        owner, place = filled.nonzero(as_tuple=True)
-        single = Batch(batch.x[owner, place].unsqueeze(1), batch.y[owner, place].unsqueeze(1))
+        single, owner = alone(batch)
         own = None if params is None else {name: p[owner] for name, p in params.items()}
         update: Update = {}
         for name, g in clip_each(mean_gradient(net, single, params=own), self.clip).items():

@@ -37,6 +37,8 @@ class LatentPerturb(Defense):
         "Jiang, Firouzi, Chakrabarty: Defending against gradient inversion attacks for biomedical images via learnable "
         "data perturbation, 2025, arXiv 2503.16542"
     )
+    place = "data"
+    sweep = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     stochastic: ClassVar[bool] = True
     match_needs: ClassVar[frozenset[str]] = frozenset({"aux_data", "defense_params"})
     kind: Literal["budget", "bottleneck"] = "budget"

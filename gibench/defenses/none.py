@@ -13,6 +13,9 @@ from gibench.defenses import Defense
 class Undefended(Defense):
     """Identity."""
 
+    place = "data"
+    neutral = "none"
+    oblivious_suffices = "there is nothing to know"
     citation: ClassVar[str] = (
         "McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-efficient learning of deep networks from "
         "decentralized data, AISTATS 2017, arXiv 1602.05629"

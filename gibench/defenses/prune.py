@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
-from gibench.types import Match, Update, View
+from gibench.types import Match, Memory, Update, View
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,13 @@ class Prune(Defense):
         "Lin, Han, Mao, Wang, Dally: Deep gradient compression, ICLR 2018, arXiv 1712.01887; "
         "Zhu, Liu, Han: Deep leakage from gradients, NeurIPS 2019, arXiv 1906.08935"
     )
+    place = "gradient"
     knob = "p"
+    sweep = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99, 0.999)
+    neutral = "prune(p=0)"
     p: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
-    def message(self, update: Update, draws: Draws) -> Update:
+    def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
         return {name: None if g is None else self._largest(g) for name, g in update.items()}
 
     def match(self, view: View) -> Match:

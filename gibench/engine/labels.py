@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from gibench.errors import InputError
-from gibench.types import Update, View, victims
+from gibench.types import Match, Update, View, victims
 
 Rule = Callable[[nn.Module, Update, int, int], Tensor]
 """(net, gradient, images per victim b, classes k) -> (v, b) classes; InputError where the rule does not hold."""
@@ -37,6 +38,13 @@ def labels_of(view: View, update: Update) -> Tensor:
     if bias is None:
         return smallest
     return torch.where((bias != 0).any(1, keepdim=True), ilrg(net, update, b, k), smallest)
+
+
+def matched_labels(match: Match, view: View) -> Tensor | None:
+    """The labels with which a known defense's message is simulated; None where they are searched for."""
+    if match.labels == "joint":
+        return None
+    return labels_of(view if match.labels == "given" else replace(view, labels=None), view.update)
 
 
 def idlg(net: nn.Module, update: Update, b: int, classes: int) -> Tensor:

@@ -14,10 +14,13 @@ from gibench.draws import Draws
 from gibench.engine.labels import head
 from gibench.engine.priors import Prior
 from gibench.gradients import Loss, cross_entropy, mean_gradient
-from gibench.types import Batch, Match, Update, View, same_update
+from gibench.types import Batch, Extra, Match, Update, View, same_update
 
 Simulate = Callable[[nn.Module, Batch, Draws], Update]
 """The undefended message about a batch, differentiable in its images."""
+
+
+NOTHING: Extra = {}
 
 
 @dataclass(frozen=True)
@@ -32,33 +35,40 @@ class Plan:
 
 @dataclass(frozen=True)
 class Objective:
-    """One number per victim at images x (v, b, c, h, w) with labels y, (v, b) classes or (v, b, k) probabilities."""
+    """One number per victim at images x (v, b, c, h, w) with labels y, (v, b) classes or (v, b, k) probabilities.
+
+    `extra` holds the match's further unknowns; without them it shows its mean behaviour.
+    """
 
     view: View
     plan: Plan
 
-    def __call__(self, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor, draws: Draws, extra: Extra = NOTHING) -> Tensor:
         """Distance plus priors, (v,)."""
-        total = self.distance(x, y, draws)
+        total = self.distance(x, y, draws, extra)
         for weight, prior in self.plan.priors:
             total = total + weight * prior(x)
+        if extra and self.plan.match.penalty is not None:
+            total = total + self.plan.match.penalty(extra)
         return total
 
-    def distance(self, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+    def distance(self, x: Tensor, y: Tensor, draws: Draws, extra: Extra = NOTHING) -> Tensor:
         """Mean over the match's draws of fresh randomness, (v,)."""
         if self._direct:
             batch = Batch(self.plan.match.input_map(x, draws.at(0).at("images")), y)
             dot, square = agreement(self.view.model, batch, self.target, self._loss)
             return 1 - dot / (square + 1e-30).sqrt()
         k = self.plan.match.draws
-        return torch.stack([self._apart(self.simulated(x, y, draws.at(i))) for i in range(k)]).mean(0)
+        return torch.stack([self._apart(self.simulated(x, y, draws.at(i), extra)) for i in range(k)]).mean(0)
 
-    def simulated(self, x: Tensor, y: Tensor, draws: Draws) -> Update:
+    def simulated(self, x: Tensor, y: Tensor, draws: Draws, extra: Extra = NOTHING) -> Update:
         """The message as the attacker believes the client would make it."""
         match, net = self.plan.match, self.view.model
         batch = Batch(match.input_map(x, draws.at("images")), y)
         if self.plan.simulate is not None:
             update = self.plan.simulate(net, batch, draws.at("local"))
+        elif match.gradient is not None:
+            update = match.gradient(net, batch, extra, draws.at("gradient"))
         elif match.example is not None:
             update = _mean_of_each(net, batch, match.example)
         else:
@@ -95,7 +105,8 @@ class Objective:
     def _direct(self) -> bool:
         """Whether nothing comes between the gradient and its cosine, so that the faster closed form holds."""
         match = self.plan.match
-        through = match.transform is not same_update or match.example is not None or self.plan.simulate is not None
+        other = (match.example, match.gradient, self.plan.simulate)
+        through = match.transform is not same_update or any(hook is not None for hook in other)
         picked = match.mask is not None or match.weight is not None or match.size > 0
         simple = match.distance == "cos" and match.draws == 1 and not through and not picked
         return simple and can_agree(self.view.model)

@@ -33,7 +33,7 @@ def invert(view: View, plan: Callable[[View], Plan], search: Search, draws: Draw
         objective = Objective(alone, plan(alone))
         point = _start(objective, search, few)
         x = point["x"].requires_grad_()
-        return objective(x, _labels(objective, point), few)
+        return objective(x, _labels(objective, point), few, _extra(point))
 
     size = search.chunk or chunk_size(step, len(draws.members))
     return in_chunks(view, draws, solve, size)
@@ -60,7 +60,8 @@ def _descend(objective: Objective, search: Search, draws: Draws) -> tuple[Point,
 
         def evaluate(point: Point, stream: Draws) -> Tensor:
             x = resized(point["x"], side)
-            return objective(x, _labels(objective, point), stream) + search.tv * total_variation(x)
+            apart = objective(x, _labels(objective, point), stream, _extra(point))
+            return apart + search.tv * total_variation(x)
 
         own = replace(search, steps=max(search.steps // len(search.scales), 1))
         point, least = descend(evaluate, point, own, draws.at("scale", scale))
@@ -109,7 +110,14 @@ def _start(objective: Objective, search: Search, draws: Draws) -> Point:
     point = {"x": first_images(view.shape, search.start, draws, like)}
     if objective.plan.labels is None:
         point["labels"] = draws.at("labels").normal(view.shape[0], view.classes, like=like)
+    if objective.plan.match.extra is not None:
+        point |= {name: t.to(like) for name, t in objective.plan.match.extra(draws.at("extra")).items()}
     return point
+
+
+def _extra(point: Point) -> Point:
+    """The unknowns beside images and labels."""
+    return {name: t for name, t in point.items() if name not in ("x", "labels")}
 
 
 def _labels(objective: Objective, point: Point) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gibench.draws import Draws
 from gibench.engine.search import as_gradient
-from gibench.message import make_message, mean_message, transmitted
+from gibench.message import mean_message, server_sees
 from gibench.types import Batch, Match, View, same_guess, same_image
 
 PUBLIC = Draws(("public prior",))
@@ -32,7 +32,7 @@ def seen_by_model(view: View, x: Tensor, draws: Draws) -> Tensor:
     """Raw images (n, c, h, w) -> what the known defense lets the model see, fresh randomness for each."""
     assert view.defense is not None
     alone = Batch(x.unsqueeze(1), torch.zeros(len(x), 1, dtype=torch.long, device=x.device))
-    return transmitted(view.defense, alone, draws.of(range(len(x))), view.local).x.squeeze(1)
+    return view.defense.images(alone, draws.of(range(len(x)))).x.squeeze(1)
 
 
 def at_rest(view: View) -> View:
@@ -45,7 +45,7 @@ def rehearsal(view: View, batch: Batch, draws: Draws) -> View:
     assert view.defense is not None
     clients = draws.of(range(len(batch.y)))
     rounds = range(1 + len(view.rounds))
-    messages = [make_message(view.model, view.defense, batch, clients.at(r), view.local) for r in rounds]
+    messages = [server_sees(view.model, view.defense, batch, clients.at(r), view.local) for r in rounds]
     labels = None if view.labels is None else batch.y
     return at_rest(replace(view, update=mean_message(messages), rounds=(), labels=labels, bn=None))
 

@@ -9,22 +9,25 @@ from scene import flat, held, net_of, same, seen
 from torch import nn
 
 from gibench.datasets import Parts
-from gibench.defenses import Defense
+from gibench.defenses import PLACES, Defense
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
 from gibench.learned.inverter import learn_inverters
-from gibench.message import make_message, transmitted
-from gibench.registry import build, names
+from gibench.message import make_message
+from gibench.registry import build, entry_class, names
 from gibench.types import Batch, Images, Local, Update
+
+
+def same_hook(name: str, hook: str) -> bool:
+    """Whether a defense leaves this hook as it is."""
+    return getattr(entry_class("defenses", name), hook) is getattr(Defense, hook)
+
 
 EVERY = names("defenses")
 DEFENDING = [name for name in EVERY if name != "none"]
-NEUTRAL = ("prune(p=0)", "dpsgd(sigma=0, clip=1e6)")
-STRONGER = {
-    "prune": [0.0, 0.5, 0.9, 0.99],
-    "dpsgd": [0.0, 0.01, 0.1, 1.0],
-    "latent_perturb": [0.0, 0.25, 1.0, 4.0],
-}
+NEUTRAL = [spec for name in EVERY if (spec := entry_class("defenses", name).neutral)]
+COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook in ("network", "local"))]
+"""Defenses whose message about a batch can be held against that of no defense, entry by entry."""
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +51,7 @@ def net() -> nn.Module:
 def send(
     net: nn.Module, defense: Defense, batch: Batch, members: tuple[int, ...] = (0, 1, 2), name: str = "m"
 ) -> Update:
-    return make_message(net, defense, batch, Draws((name,), members))
+    return make_message(net, defense, batch, Draws((name,), members), defense.local(None))
 
 
 @pytest.mark.parametrize("b", [1, 2])
@@ -66,11 +69,14 @@ def test_a_message_has_the_shape_of_the_parameters(
     }
     assert list(update) == list(shapes)
     assert all(g.isfinite().all() and not g.requires_grad for g in update.values() if g is not None)
-    sent = transmitted(defense, batch, Draws(("m",), range(3)))
+    sent = defense.images(batch, Draws(("m",), range(3)))
     assert sent.x.shape == batch.x.shape
     assert sent.x.min() >= 0
     assert sent.x.max() <= 1
-    assert torch.equal(sent.y, batch.y)
+    if defense.relabels:
+        assert sent.y.shape[:2] == batch.y.shape
+    else:
+        assert torch.equal(sent.y, batch.y)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -84,7 +90,7 @@ def test_hooks_never_write_into_their_input(
     defense.gradient(net, batch, draws)
     plain = mean_gradient(net, batch)
     before = {key: g.clone() for key, g in plain.items()}
-    defense.message(plain, draws)
+    defense.message(plain, draws, {})
     defense.received(plain, draws)
     assert same(plain, before)
     assert torch.equal(batch.x, x)
@@ -126,14 +132,13 @@ def test_the_neutral_end_is_no_defense(spec: str, net: nn.Module, digits: Parts)
     assert torch.allclose(plain, defended, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", DEFENDING)
+@pytest.mark.parametrize("name", COMPARABLE)
 def test_a_stronger_knob_changes_more(name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts) -> None:
-    assert name in STRONGER, "give the knob's values of a new defense here, weakest first"
     batch = held(digits.test, 24, 1)
     members = tuple(range(24))
     plain = flat(send(net, build("defenses", "none"), batch, members))
     apart = []
-    for value in STRONGER[name]:
+    for value in made(name).sweep:
         defense = replace(made(name), **{made(name).knob: value})
         apart.append(float((flat(send(net, defense, batch, members)) - plain).norm(dim=1).mean()))
     assert apart == sorted(apart)
@@ -147,9 +152,13 @@ def test_every_defense_names_its_knob_and_ships_its_adaptive_attack(name: str) -
     if name == "none":
         assert defense.knob == ""
         return
-    assert type(defense).match is not Defense.match
-    assert defense.knob in defense.settings()
-    assert isinstance(defense.settings()[defense.knob], float)
+    assert type(defense).match is not Defense.match or defense.oblivious_suffices
+    assert defense.place in PLACES
+    assert isinstance(defense.settings()[defense.knob], int | float)
+    assert len(defense.sweep) >= 4
+    assert list(defense.sweep) in (sorted(defense.sweep), sorted(defense.sweep, reverse=True))
+    for value in defense.sweep:
+        replace(defense, **{defense.knob: value})
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,0 +1,213 @@
+"""Several defenses at once, `a + b`: each hook runs through all parts in the order written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, Self, cast
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gibench.defenses import PLACES, Defense, Exposure
+from gibench.draws import Draws
+from gibench.errors import InputError
+from gibench.types import Batch, Images, Local, Match, Memory, Update, View, same_guess, same_image, same_update
+
+
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Stack(Defense):
+    """State and memory of part i are kept under the names `i/...`."""
+
+    named: ClassVar[bool] = False
+    given: tuple[Defense, ...] = ()
+
+    @cached_property
+    def parts(self) -> list[Defense]:
+        """The defenses, each with its own learned state."""
+        return [replace(part, state=_under(i, self.state)) for i, part in enumerate(self.given)]
+
+    @property
+    def knob(self) -> str:  # type: ignore[override]
+        return next((part.knob for part in reversed(self.given) if part.knob), "")
+
+    @property
+    def citation(self) -> str:  # type: ignore[override]
+        return "; ".join(part.citation for part in self.given)
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        return any(part.stochastic for part in self.given)
+
+    @property
+    def sampling(self) -> Literal["shuffle", "poisson"]:  # type: ignore[override]
+        return "poisson" if any(part.sampling == "poisson" for part in self.given) else "shuffle"
+
+    @property
+    def match_needs(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset[str]().union(*(part.match_needs for part in self.given))
+
+    @property
+    def cohort(self) -> int | None:
+        return next((part.cohort for part in self.given if part.cohort is not None), None)
+
+    def settings(self) -> dict[str, Any]:
+        return {"parts": [part.identity() for part in self.given]}
+
+    def spec(self) -> str:
+        return " + ".join(part.spec() for part in self.given)
+
+    def fit(self, aux: Images, draws: Draws) -> Self:
+        fitted = [part.fit(aux, draws.at(i)) for i, part in enumerate(self.given)]
+        return replace(self, state=_joined(part.state for part in fitted))
+
+    def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
+        return _joined(part.study(aux, draws.at(i)) for i, part in enumerate(self.parts))
+
+    def images(self, batch: Batch, draws: Draws) -> Batch:
+        return reduce(lambda b, part: part[1].images(b, draws.at(part[0])), enumerate(self.parts), batch)
+
+    def network(self, net: nn.Module) -> nn.Module:
+        return reduce(lambda n, part: part.network(n), self.parts, net)
+
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> dict[str, Tensor] | None:
+        changing = [(i, part) for i, part in enumerate(self.parts) if _overrides(part, "weights")]
+        for i, part in changing:  # at most one does, see `stacked`
+            with _own(memory, i) as kept:
+                return part.weights(net, draws.at(i), kept)
+        return None
+
+    def gradient(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        draws: Draws,
+        params: dict[str, Tensor] | None = None,
+        memory: Memory | None = None,
+    ) -> Update:
+        memory = {} if memory is None else memory
+        for i, part in enumerate(self.parts):
+            if _overrides(part, "gradient"):
+                with _own(memory, i) as kept:
+                    return part.gradient(net, batch, draws.at(i), params, kept)
+        return super().gradient(net, batch, draws, params, memory)
+
+    def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
+        for i, part in enumerate(self.parts):
+            with _own(memory, i) as kept:
+                update = part.message(update, draws.at(i), kept)
+        return update
+
+    def local(self, local: Local | None) -> Local | None:
+        return reduce(lambda asked, part: part.local(asked), self.given, local)
+
+    def received(self, messages: Update, draws: Draws) -> Update:
+        own = [part for part in self.parts if _overrides(part, "received")]
+        return own[-1].received(messages, draws) if own else super().received(messages, draws)
+
+    def upload_bytes(self, update: Update) -> float:
+        own = [part for part in self.parts if _overrides(part, "upload_bytes")]
+        return own[-1].upload_bytes(update) if own else super().upload_bytes(update)
+
+    def unfit(self, net: nn.Module, shape: tuple[int, int, int], clients: int) -> str:
+        return next((problem for part in self.given if (problem := part.unfit(net, shape, clients))), "")
+
+    def accounting(self, exposure: Exposure) -> dict[str, float | str]:
+        return reduce(lambda known, part: known | part.accounting(exposure), self.given, dict[str, float | str]())
+
+    def match(self, view: View) -> Match:
+        """Every part's simulation at its place; what is undone after the inversion is undone in reverse order."""
+        own = [replace(view, defense=part, studied=_under(i, view.studied)) for i, part in enumerate(self.parts)]
+        return reduce(_composed, [v.defense.match(v) for v in own if v.defense is not None])
+
+
+def stacked(parts: list[Defense]) -> Defense:
+    """One defense of several. Raises InputError for an order or a combination that cannot work."""
+    spec = " + ".join(part.spec() for part in parts)
+    for before, after in pairwise(parts):
+        if PLACES.index(before.place) > PLACES.index(after.place):
+            raise InputError(
+                f"{spec}: '{after.entry_name()}' acts on the {after.place} and cannot come after "
+                f"'{before.entry_name()}', which acts on the {before.place}; the order is {', '.join(PLACES)}"
+            )
+    for hook, what in EXCLUSIVE.items():
+        both = [part.entry_name() for part in parts if _overrides(part, hook)]
+        if len(both) > 1:
+            raise InputError(
+                f"{spec}: {' and '.join(repr(name) for name in both)} both {what}; a stack takes one of them"
+            )
+    return Stack(given=tuple(parts))
+
+
+EXCLUSIVE = {
+    "gradient": "compute the gradient of a step",
+    "weights": "choose the weights that a client computes at",
+    "received": "decide what the server receives",
+    "local": "set the local training",
+}
+"""Hooks that only one part of a stack may have, and what it does there."""
+
+
+def _composed(first: Match, then: Match) -> Match:
+    def inputs(x: Tensor, draws: Draws) -> Tensor:
+        return then.input_map(first.input_map(x, draws.at(0)), draws.at(1))
+
+    def transform(update: Update, draws: Draws) -> Update:
+        return then.transform(first.transform(update, draws.at(0)), draws.at(1))
+
+    weight = {**(first.weight or {}), **(then.weight or {})}
+    gradient = first if first.gradient is not None else then
+    neither = first.input_map is same_image and then.input_map is same_image
+    plain = first.transform is same_update and then.transform is same_update
+    return Match(
+        distance=then.distance if then.distance != "cos" else first.distance,
+        labels=then.labels if then.labels != "given" else first.labels,
+        linear=first.linear and then.linear,
+        mask=_both(first.mask, then.mask),
+        weight=weight or None,
+        size=max(first.size, then.size),
+        input_map=same_image if neither else inputs,
+        example=first.example or then.example,
+        extra=gradient.extra,
+        gradient=gradient.gradient,
+        penalty=gradient.penalty,
+        transform=same_update if plain else transform,
+        draws=max(first.draws, then.draws),
+        post=_chain(then.post, first.post),
+    )
+
+
+def _both(a: Update | None, b: Update | None) -> Update | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return {name: None if m is None or b[name] is None else m & cast(Tensor, b[name]) for name, m in a.items()}
+
+
+def _chain(first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    if first is same_guess or then is same_guess:
+        return then if first is same_guess else first
+    return lambda x: then(first(x))
+
+
+def _overrides(part: Defense, hook: str) -> bool:
+    return getattr(type(part), hook) is not getattr(Defense, hook)
+
+
+def _under(i: int, named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(f"{i}/"): value for name, value in named.items() if name.startswith(f"{i}/")}
+
+
+def _joined(parts: Any) -> dict[str, Any]:
+    return {f"{i}/{name}": value for i, named in enumerate(parts) for name, value in named.items()}
+
+
+@contextmanager
+def _own(memory: Memory, i: int) -> Iterator[Memory]:
+    """What part i of a stack remembers, written back under its name."""
+    kept: Memory = _under(i, memory)
+    yield kept
+    memory |= _joined([*({} for _ in range(i)), kept])
