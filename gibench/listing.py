@@ -13,7 +13,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
     """One object per name: `name`, `summary`, `citation`, `fields` (name, type, default), `needs`.
 
     `needs` are the threat model's capabilities an attack asks for (for a defense: those its adaptive attack asks for);
-    for a dataset the file it reads, if any.
+    for a dataset the file it reads, if any. A defense also has its `place`, `knob` and the knob's `sweep`.
     """
     return _suites() if kind == "suites" else [_entry(kind, name) for name in registry.names(kind)]
 
@@ -26,7 +26,15 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
         "citation": cls.citation,
         "fields": registry.fields_of(kind, name),
         "needs": sorted(getattr(cls, "match_needs", cls.needs)),
-    } | ({"licence": cls.licence} if hasattr(cls, "licence") else {})
+        **({"licence": cls.licence} if hasattr(cls, "licence") else {}),
+        **(_strength(kind, name) if kind == "defenses" else {}),
+    }
+
+
+def _strength(kind: str, name: str) -> dict[str, Any]:
+    """Where a defense acts, which field sets its strength, and that field's values from weakest to strongest."""
+    cls: Any = registry.entry_class(kind, name)
+    return {"place": cls.place, "knob": registry.build(kind, name).knob, "sweep": list(cls.sweep)}  # type: ignore[attr-defined]
 
 
 def _suites() -> list[dict[str, Any]]:

@@ -37,8 +37,8 @@ def draw_noise(net: nn.Module, b: int, draws: Draws, like: Tensor) -> dict[str, 
 def given(net: nn.Module, noise: Mapping[str, Tensor]) -> Iterator[None]:
     """Random layers use `noise` {name: (n, *size)}; afterwards they forget it and their costs."""
     layers = _noisy(net)
-    for name, value in noise.items():
-        layers[name].noise = value
+    for name, layer in layers.items():
+        layer.noise, layer.cost = noise.get(name), None
     try:
         yield
     finally:

@@ -79,7 +79,8 @@ def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:
         table.add_column(heading, overflow="fold", ratio=share)
     for entry in entries:
         shown = "" if kind == "suites" else "\n".join(_setting(field) for field in entry["fields"])
-        table.add_row(*(Text(part) for part in (entry["name"], entry["summary"], shown, ", ".join(entry["needs"]))))
+        meaning = entry["summary"] + _strength(entry)
+        table.add_row(*(Text(part) for part in (entry["name"], meaning, shown, ", ".join(entry["needs"]))))
     console.print(table)
 
 
@@ -125,6 +126,13 @@ def _console() -> Console:
 
 def _listed(specs: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(specs))
+
+
+def _strength(entry: dict[str, Any]) -> str:
+    """Of a defense, where it acts and its knob from weakest to strongest."""
+    if not entry.get("knob"):
+        return ""
+    return f"\n{entry['place']}; {entry['knob']}: {', '.join(f'{value:g}' for value in entry['sweep'])}"
 
 
 def _setting(field: dict[str, Any]) -> str:
