@@ -16,6 +16,7 @@ test-all: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 bench: .venv/.bench
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m benchmarks.overhead
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 lint: $(READY)
