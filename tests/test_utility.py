@@ -35,7 +35,7 @@ def test_clients_are_counted_around() -> None:
 
 
 def test_image_i_is_classified_with_the_weights_of_client_i(digits: Parts) -> None:
-    net, n = net_of("lenet(width=4)", 1, 10), 30
+    net, n = net_of("lenet(width=4)", 1, 10), 150
     test = Images(digits.test.x[:n], digits.test.y[:n])
     sure = 1e3 * torch.eye(10)[[3, 8, 5]]  # three clients, each always answers its own class
     found = utility_of(net, OwnBias(), test, Draws(("u",)), "", {"bias": sure})
