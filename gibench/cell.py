@@ -22,7 +22,7 @@ from gibench.flags import flags
 from gibench.grid import Cell, Client
 from gibench.judge import gallery_of, judge_net, judged_right, train_judge
 from gibench.machine import peak_mib, provenance
-from gibench.message import server_sees, transmitted
+from gibench.message import rounds_seen, transmitted
 from gibench.scoring import score
 from gibench.store import Store
 from gibench.threat import capabilities
@@ -99,7 +99,7 @@ def observe(
         net = cell.attack.plant(net, (b, c, h, w), aux, Draws((client.id, cell.checkpoint, cell.batch, "plant")))
     draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
     memory = memory_of(trained.memories[cell.checkpoint], range(len(victims.y) * (trained.defense.cohort or 1)))
-    messages = [server_sees(net, trained.defense, victims, draws.at(r), local, memory) for r in range(cell.rounds)]
+    messages = rounds_seen(net, trained.defense, victims, draws, cell.rounds, local, memory)
     sent = transmitted(trained.defense, victims, draws.at(0), local)
     known = trained.defense if "defense_params" in granted else client.defense
     view = View(

@@ -82,6 +82,20 @@ def server_sees(
     return {name: None if messages[name] is None else torch.stack([s[name] for s in seen]) for name in messages}  # type: ignore[misc]
 
 
+def rounds_seen(
+    net: nn.Module,
+    defense: Hooks,
+    batch: Batch,
+    draws: Draws,
+    rounds: int,
+    local: Local | None = None,
+    memory: Memory | None = None,
+) -> list[Update]:
+    """What the server sees in consecutive rounds about the same batch, which clients that remember tell apart."""
+    memory = {} if memory is None else memory
+    return [server_sees(net, defense, batch, draws.at(r), local, memory) for r in range(rounds)]
+
+
 def transmitted(defense: Hooks, batch: Batch, draws: Draws, local: Local | None = None) -> Batch:
     """What the model saw instead of `batch` when the server saw it with the same draws (in its first local step)."""
     where = ("images",) if local is None else ("images", 0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.learned.fit import seeded
-from gibench.message import server_sees
+from gibench.message import rounds_seen
 from gibench.registry import build
 from gibench.types import Batch, Images, Local, Update, View
 
@@ -38,7 +38,7 @@ def seen(
     """What the server sees of `batch` when the clients use `defense` (none by default)."""
     defense = defense or build("defenses", "none")
     draws = Draws(("test message",), range(len(batch.y)))
-    messages = [server_sees(net, defense, batch, draws.at(r), local) for r in range(rounds)]
+    messages = rounds_seen(net, defense, batch, draws, rounds, local)
     return View(
         model=net,
         update=messages[0],

@@ -20,7 +20,7 @@ from gibench.draws import Draws
 from gibench.engine.assignment import in_order_of
 from gibench.engine.chunks import joined_views
 from gibench.engine.explain import matching_loss, unlearned
-from gibench.message import Hooks, server_sees
+from gibench.message import Hooks, rounds_seen
 from gibench.registry import build
 from gibench.types import Batch, Guess, Images, View
 
@@ -136,10 +136,8 @@ def _rehearsal(view: View, truth: Batch, draws: Draws) -> View:
     """What the server would see of images that the attacker knows, made by the defense as far as it is known."""
     known = view.defense is not None and not unlearned(view)
     defense = view.defense if known and view.defense is not None else build("defenses", "none")
-    made = [
-        server_sees(view.model, cast(Hooks, defense), truth, draws.at("round", r), view.local)
-        for r in range(1 + len(view.rounds))
-    ]
+    rounds = 1 + len(view.rounds)
+    made = rounds_seen(view.model, cast(Hooks, defense), truth, draws.at("round"), rounds, view.local)
     shared = [{name: None if view.update[name] is None else g for name, g in message.items()} for message in made]
     bn = None
     if view.bn is not None:

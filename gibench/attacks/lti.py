@@ -16,7 +16,7 @@ from gibench.engine.assignment import in_order_of
 from gibench.engine.labels import labels_of
 from gibench.engine.surrogate import at_rest
 from gibench.learned.fit import minimise, seeded
-from gibench.message import mean_message, server_sees
+from gibench.message import mean_message, rounds_seen
 from gibench.types import Batch, Guess, Update, View
 
 
@@ -74,8 +74,7 @@ def _simulate(view: View, batch: Batch, stream: Draws) -> Update:
     """The message that clients holding `batch` would send, averaged over as many rounds as the attacker observed."""
     assert view.defense is not None
     clients = stream.of(range(len(batch.y)))
-    rounds = range(1 + len(view.rounds))
-    return mean_message([server_sees(view.model, view.defense, batch, clients.at(r), view.local) for r in rounds])
+    return mean_message(rounds_seen(view.model, view.defense, batch, clients, 1 + len(view.rounds), view.local))
 
 
 def _flat(update: Update) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gibench.draws import Draws
 from gibench.engine.search import as_gradient
-from gibench.message import mean_message, server_sees
+from gibench.message import mean_message, rounds_seen
 from gibench.types import Batch, Match, View, same_guess, same_image
 
 PUBLIC = Draws(("public prior",))
@@ -44,8 +44,7 @@ def rehearsal(view: View, batch: Batch, draws: Draws) -> View:
     """The view, `at_rest`, that clients holding `batch` would give, averaged over as many rounds as were observed."""
     assert view.defense is not None
     clients = draws.of(range(len(batch.y)))
-    rounds = range(1 + len(view.rounds))
-    messages = [server_sees(view.model, view.defense, batch, clients.at(r), view.local) for r in rounds]
+    messages = rounds_seen(view.model, view.defense, batch, clients, 1 + len(view.rounds), view.local)
     labels = None if view.labels is None else batch.y
     return at_rest(replace(view, update=mean_message(messages), rounds=(), labels=labels, bn=None))
 
