@@ -56,6 +56,8 @@ CLIENT_COLUMNS = {
     "images": "int64", "rounds": "int64", "upload_bytes": "float64", "judge_accuracy": "float64",
     **TIMES, **COSTS, **OUTCOME,
 }  # fmt: skip
+ADDED = {"step_ratio"}
+"""Columns that results of this protocol may lack, since they were made before there were such; they read as null."""
 
 
 @dataclass(frozen=True)
@@ -211,15 +213,17 @@ class Store:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
         tables = []
         for path in sorted((self.out / kind).glob("*.parquet")):
             try:
                 table = pq.read_table(path)
-                tables.append(table.select(list(columns)))
+                for name in ADDED & set(columns) - set(table.column_names):
+                    table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+                tables.append(table.select(list(columns)).cast(schema.with_metadata(table.schema.metadata)))
                 commits.add(json.loads((table.schema.metadata or {})[b"gibench"])["commit"])
             except (pa.ArrowException, OSError, KeyError, ValueError):
                 damaged.append(str(path))
-        schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
         joined = pa.concat_tables([t.replace_schema_metadata() for t in tables]) if tables else schema.empty_table()
         frame: pd.DataFrame = joined.to_pandas()
         return frame

@@ -142,6 +142,19 @@ def test_a_damaged_file_is_named_and_the_others_are_read(store: Store, content: 
     assert found.rows.cell.tolist() == ["c1", "c3"]
 
 
+def test_results_from_before_a_column_existed_are_read(store: Store) -> None:
+    import pyarrow.parquet as pq
+
+    store.write_rows("cells", "c1", [row("c1")], ORIGIN)
+    store.write_rows("clients", "k1", [{"client": "k1", "step_ratio": 2.0, "status": "ok"}], ORIGIN)
+    path = store.out / "clients" / "k1.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["step_ratio"]), path)
+    found = store.read()
+    assert found.damaged == []
+    assert found.clients.client.tolist() == ["k1"]
+    assert found.clients.step_ratio.isna().all()
+
+
 def test_a_file_of_other_columns_is_damaged(store: Store) -> None:
     store.write_rows("cells", "c1", [row("c1")], ORIGIN)
     path = store.out / "cells" / "c2.parquet"

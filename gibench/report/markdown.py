@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from gibench.report.costs import HEADS as HEADS_OF_COSTS
+from gibench.report.costs import costs
 from gibench.report.headline import Line
-from gibench.report.tables import EMPTY, LEGEND, Table, report
+from gibench.report.tables import EMPTY, LEGEND, report
 from gibench.report.text import code, decimals, percent, signed, span
 from gibench.report.text import markdown as escaped
 
@@ -18,8 +20,19 @@ if TYPE_CHECKING:
 
 HEADS = ["model accuracy", "accuracy on raw", "oblivious dB", "worst dB [95 %]", "at", "SSIM", "MSE"]
 HEADS += ["attack accuracy", "identified", "gain dB", "leak"]
-ATTACK_HEADS = ["n", "PSNR dB [95 %]", "SSIM", "MSE", "attack accuracy", "identified", "labels right"]
-ATTACK_HEADS += ["PSNR of transmitted", "floor dB", "undefended dB", "status"]
+HEADS_OF_ATTACKS = [
+    "checkpoint",
+    "defense",
+    "attack",
+    "n",
+    "PSNR dB [95 %]",
+    "SSIM",
+    "MSE",
+    "attack accuracy",
+    "identified",
+    "labels right",
+]
+HEADS_OF_ATTACKS += ["PSNR of transmitted", "floor dB", "undefended dB", "status"]
 
 
 TEXTS = {"checkpoint", "defense", "attack", "at", "leak", "status", "notes"}
@@ -33,7 +46,8 @@ def as_markdown(results: Results) -> str:
         parts.append(f"### {escaped(table.title)}")
         parts.append(grid(["defense", *HEADS], (_cells(line) for line in table.lines)))
         parts.extend(f"> **Note.** {escaped(note)}" for note in table.notes)
-        parts.append(_folded(table))
+        parts.append(folded("What each defense costs", grid(HEADS_OF_COSTS, costs(table.rows, results.clients))))
+        parts.append(folded("Every attack and checkpoint", grid(HEADS_OF_ATTACKS, _attacks(table.rows))))
     if shown.notes:
         parts.append("**Not in the numbers above**")
         parts.append("\n".join(f"- {escaped(note)}" for note in shown.notes))
@@ -59,10 +73,8 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _folded(table: Table) -> str:
-    heads = ["checkpoint", "defense", "attack", *ATTACK_HEADS]
-    attacks = grid(heads, _attacks(table.rows))
-    return f"<details><summary>Every attack and checkpoint</summary>\n\n{attacks}\n\n</details>"
+def folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 def _attacks(rows: pd.DataFrame) -> Iterator[list[str]]:

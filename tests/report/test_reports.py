@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -119,11 +120,23 @@ def test_foreign_texts_are_never_markup() -> None:
 def test_markdown_tables_are_regular() -> None:
     markdown = render(some()["full"], "markdown")
     blocks = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     for block in blocks:
         assert len({line.replace("\\|", "").count("|") for line in block}) == 1
-    assert markdown.count("<details>") == markdown.count("</details>") == 2
+    assert markdown.count("<details>") == markdown.count("</details>") == 4
     assert "| `none` (undefended) |" in markdown
+
+
+def test_markdown_says_what_each_defense_costs() -> None:
+    found = some()["full"]
+    clients = found.clients.assign(step_ratio=float("nan"), upload_bytes=2048.0)
+    ours = clients.index[(clients.defense == DP) & (clients.dataset == "ihc")]
+    clients.loc[ours, "step_ratio"] = [1.5, 2.5]
+    markdown = render(replace(found, clients=clients), "markdown")
+    costs = markdown.split("What each defense costs")[1].split("</details>")[0]
+    line = next(line for line in costs.splitlines() if line.startswith(f"| `{DP}` |"))
+    assert "| 2.00 | 2.0 |" in line
+    assert "| - | 2.0 |" in next(line for line in costs.splitlines() if line.startswith("| `none` |"))
 
 
 def test_json_is_plain_and_complete() -> None:
