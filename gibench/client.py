@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gibench.datasets import Dataset, Parts
 from gibench.defenses import Defense, Exposure
+from gibench.defenses.strength import strength
 from gibench.draws import Draws
 from gibench.grid import Client
 from gibench.learned.fit import seeded
@@ -89,6 +90,8 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
         **defense.accounting(exposure),
         "images": len(parts.client.y),
         "rounds": rounds,
+        "classes": client.dataset.classes,
+        "strength": strength(defense),
         "upload_bytes": 4 * sum(p.numel() for p in net.parameters()),
         "fit_seconds": fitted - clock,
         "seconds": trained - fitted,

@@ -47,11 +47,14 @@ ENSEMBLE = {
     "worst_label_accuracy": "float64", "members": "string", "flags": "string",
 }  # fmt: skip
 CELL_COLUMNS = NAMES | SCORES | ENSEMBLE | COSTS | OUTCOME
+BOUNDS = {"gdp_mu": "float64", "rero_bound": "float64", "rero_bound_training": "float64"}
+LATER = {*BOUNDS, "classes", "strength"}  # may be absent from files that an earlier gibench wrote
 UTILITY = ("utility", "balanced_accuracy", "auc", "cross_entropy")
 CLIENT_COLUMNS = {
     **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed", "training")},
     **{f"{name}{suffix}": "float64" for suffix in ("", "_raw") for name in UTILITY},
     "epsilon": "float64", "delta": "float64", "sampling_rate": "float64", "accountant": "string",
+    **BOUNDS, "classes": "int64", "strength": "float64",
     "images": "int64", "rounds": "int64", "upload_bytes": "int64", "judge_accuracy": "float64",
     "fit_seconds": "float64", "study_seconds": "float64", **COSTS, **OUTCOME,
 }  # fmt: skip
@@ -214,6 +217,8 @@ class Store:
         for path in sorted((self.out / kind).glob("*.parquet")):
             try:
                 table = pq.read_table(path)
+                for name in LATER.intersection(columns).difference(table.column_names):
+                    table = table.append_column(name, pa.nulls(len(table), getattr(pa, columns[name])()))
                 tables.append(table.select(list(columns)))
                 commits.add(json.loads((table.schema.metadata or {})[b"gibench"])["commit"])
             except (pa.ArrowException, OSError, KeyError, ValueError):

@@ -36,6 +36,7 @@ class Defense(Entry):
     """
 
     knob = ""  # the field that sets the strength
+    knob_grows: ClassVar[bool] = True  # a larger value is stronger
     match_needs: ClassVar[frozenset[str]] = frozenset()  # what simulating it takes beyond its spec
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
