@@ -89,7 +89,7 @@ def test_no_noise_bounds_nothing() -> None:
     assert rero(0.001, 0) == rero_relaxed(0.001, 0, 0.1, 10) == float(gaussian(0.001, math.inf)) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(sigma=st.floats(0.05, 20), rate=st.floats(0.005, 0.999), steps=st.integers(1, 3000))
 def test_the_bound_lies_between_the_prior_and_that_of_full_batches(sigma: float, rate: float, steps: int) -> None:
     bound = rero(0.001, sigma, rate, steps)
