@@ -86,6 +86,8 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
         "images": len(parts.client.y),
         "rounds": rounds,
         **_cost(net, client, defense, parts.client, draws.at("cost")),
+        "classes": client.dataset.classes,
+        "strength": defense.strength,
         "fit_seconds": fitted - clock,
         "seconds": trained - fitted,
         "study_seconds": time.perf_counter() - trained,

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gibench.bounds import GALLERY
 from gibench.datasets import Parts
 from gibench.draws import Draws
 from gibench.learned.fit import minimise, seeded
 from gibench.models.lenet import LeNet
 from gibench.types import Images
-
-GALLERY = 1000  # test images among which a reconstruction must find its own
 
 
 def train_judge(parts: Parts, classes: int, draws: Draws) -> nn.Module:
@@ -47,7 +46,7 @@ def judged_right(judge: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def gallery_of(test: Images) -> Tensor:
-    """The first images of the test split, which hold the victims."""
+    """The first images of the test split, which hold the victims: a reconstruction must find its own among them."""
     return test.x[:GALLERY]
 
 

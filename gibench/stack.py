@@ -36,6 +36,10 @@ class Stack(Defense):
         return next((part.knob for part in reversed(self.given) if part.knob), "")
 
     @property
+    def strength(self) -> float | None:
+        return next((part.strength for part in reversed(self.given) if part.knob), None)
+
+    @property
     def citation(self) -> str:  # type: ignore[override]
         return "; ".join(part.citation for part in self.given)
 

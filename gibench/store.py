@@ -48,16 +48,17 @@ ENSEMBLE = {
     "worst_label_accuracy": "float64", "members": "string", "flags": "string",
 }  # fmt: skip
 CELL_COLUMNS = NAMES | SCORES | ENSEMBLE | COSTS | OUTCOME
+BOUNDS = {"gdp_mu": "float64", "rero_bound": "float64", "rero_bound_training": "float64"}
+LATER = {*BOUNDS, "classes", "strength", "step_ratio"}  # may be absent from files that an earlier gibench wrote
 UTILITY = ("utility", "balanced_accuracy", "auc", "cross_entropy")
 CLIENT_COLUMNS = {
     **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed", "training")},
     **{f"{name}{suffix}": "float64" for suffix in ("", "_raw") for name in UTILITY},
     "epsilon": "float64", "delta": "float64", "sampling_rate": "float64", "accountant": "string",
+    **BOUNDS, "classes": "int64", "strength": "float64",
     "images": "int64", "rounds": "int64", "upload_bytes": "float64", "judge_accuracy": "float64",
     **TIMES, **COSTS, **OUTCOME,
 }  # fmt: skip
-ADDED = {"step_ratio"}
-"""Columns that results of this protocol may lack, since they were made before there were such; they read as null."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Store:
         for path in sorted((self.out / kind).glob("*.parquet")):
             try:
                 table = pq.read_table(path)
-                for name in ADDED & set(columns) - set(table.column_names):
+                for name in LATER.intersection(columns).difference(table.column_names):
                     table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
                 tables.append(table.select(list(columns)).cast(schema.with_metadata(table.schema.metadata)))
                 commits.add(json.loads((table.schema.metadata or {})[b"gibench"])["commit"])

@@ -247,7 +247,10 @@ def test_a_defended_client_reports_its_privacy(digits: Parts) -> None:
     _, row = train(asked, small)
     expected = asked.defense.accounting(Exposure(20, 60, 4, 5, 1))
     assert {k: row[k] for k in expected} == expected
-    assert "epsilon" not in train(replace(asked, defense=build("defenses", "none")), small)[1]
+    assert (row["classes"], row["strength"]) == (10, 1.0)
+    bare = train(replace(asked, defense=build("defenses", "none")), small)[1]
+    assert "epsilon" not in bare
+    assert bare["strength"] is None
 
 
 def test_batch_normalisation_trains_and_its_statistics_follow_the_clients(ihc: Parts) -> None:

@@ -67,6 +67,19 @@ def test_rows_come_back_as_they_were(store: Store) -> None:
     assert "c2" not in store.finished("cells")
 
 
+def test_clients_of_an_earlier_version_are_read_and_lack_only_what_it_did_not_know(store: Store) -> None:
+    store.write_rows("clients", "k", [{"client": "k", "epsilon": 5.5, "strength": 1.0}], ORIGIN)
+    path = store.out / "clients" / "k.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["strength", "gdp_mu", "rero_bound", "classes"]), path)
+    store.write_rows("cells", "c1", [row("c1")], ORIGIN)
+    found = read_results(store.out)
+    assert found.damaged == []
+    assert found.clients[["epsilon", "strength", "classes"]].isna().values.tolist() == [[False, True, True]]
+    pq.write_table(table.drop_columns(["epsilon"]), path)
+    assert read_results(store.out).damaged == [str(path)]
+
+
 def test_same_rows_give_same_bytes(tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):

@@ -52,6 +52,14 @@ class Defense(Entry):
     # Learned public state; not a setting. Filled by `fit`.
     state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
+    @property
+    def strength(self) -> float | None:
+        """The value of the knob, its sign such that more is stronger; None where there is no knob."""
+        if not self.knob:
+            return None
+        value, grows = getattr(self, self.knob), self.sweep[-1] >= self.sweep[0]
+        return float(value if grows else -value)
+
     def fit(self, aux: Images, draws: Draws) -> Self:
         """Learn public state on auxiliary data, once, before any training."""
         return self

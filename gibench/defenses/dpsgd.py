@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gibench.accounting import epsilon
+from gibench.bounds import GALLERY, gaussian, rero
 from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.gradients import alone, mean_gradient
@@ -61,12 +63,26 @@ class DPSGD(Defense):
         return Match(distance="l2", linear=False, example=lambda each: clip_each(each, self.clip))
 
     def accounting(self, exposure: Exposure) -> dict[str, float | str]:
-        """Per round one subsampled Gaussian; k local steps on the same images are one with sigma / sqrt(k)."""
+        """Per round one subsampled Gaussian; k local steps on the same images are one with sigma / sqrt(k).
+
+        gdp_mu: one message about an image that is known to take part is mu-GDP (add or remove the image). rero_bound:
+        with what probability any attack on one message can tell which of GALLERY equally likely images it is about,
+        all other images known. rero_bound_training: the same from all messages of the training, Poisson-sampled.
+        """
         delta = self.delta or exposure.all_images**-1.1
         rate = min(1.0, exposure.batch / exposure.images)
         sigma = self.sigma / exposure.local_steps**0.5
         spent = epsilon(sigma, rate, exposure.rounds, delta, self.accountant)
-        return {"epsilon": spent, "delta": delta, "sampling_rate": rate, "accountant": self.accountant}
+        mu = 1 / sigma if sigma else inf
+        return {
+            "epsilon": spent,
+            "delta": delta,
+            "sampling_rate": rate,
+            "accountant": self.accountant,
+            "gdp_mu": mu,
+            "rero_bound": float(gaussian(1 / GALLERY, mu)),
+            "rero_bound_training": rero(1 / GALLERY, sigma, rate, exposure.rounds),
+        }
 
 
 def clip_each(update: Update, bound: float) -> Update:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gibench.leaderboard.alarms import with_alarms
 from gibench.leaderboard.bootstrap import Floats, interval
+from gibench.leaderboard.bound import with_bound
 from gibench.leaderboard.cells import named_training, text_of, verdict
 from gibench.leaderboard.columns import (
     COLUMNS,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from gibench.store import Results
 
 UTILITY = ["dataset", "model", "training", "defense"]
+CLIENT = {"utility": "mean", "utility_raw": "mean"} | dict.fromkeys(["epsilon", "gdp_mu", "classes", "strength"], "max")
 
 
 def aggregate(results: Results) -> pd.DataFrame:
@@ -49,10 +52,11 @@ def aggregate(results: Results) -> pd.DataFrame:
             if status == "ok" and unscored:
                 status, reason = "failed", f"{unscored} images failed and {PRIOR} has no score for them"
             head |= {"status": status, "reason": reason, "floor_psnr": floors.get(place, np.nan)}
-            rows.append(head | (_summary(images) if status == "ok" else {"n": 0}))
+            rows.append(head | (_summary(images) if status == "ok" else {"n": 0, "victims": 0}))
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table = _with_utility(_wrong_match(table), results.clients, read.cells["client"])
-    return _undefended(table).astype({"n": "int64", "adaptive": "bool"})
+    table = _with_client(table.assign(flags=text_of(table["flags"])), results.clients, read.cells["client"])
+    table = _undefended(with_alarms(with_bound(table)))
+    return table[COLUMNS].astype({"n": "int64", "victims": "int64", "adaptive": "bool"})
 
 
 def _entries(cells: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, str]]:
@@ -92,7 +96,8 @@ def _summary(images: pd.DataFrame) -> dict[str, Any]:
         means |= {f"{name}_low": low[i], f"{name}_high": high[i]}
     raised = images["flags"].dropna().astype(str).unique() if "flags" in images else []
     flags = dict.fromkeys(flag for text in raised for flag in text.split("; ") if flag)
-    return means | {"n": len(images), "seconds": images["seconds"].sum(), "flags": "; ".join(flags)}
+    means |= {"n": len(images), "victims": images["victim"].nunique(), "gallery": images["gallery"].min()}
+    return means | {"seconds": images["seconds"].sum(), "flags": "; ".join(flags)}
 
 
 def clustered(images: pd.DataFrame, columns: list[str]) -> tuple[Floats, Any]:
@@ -101,30 +106,14 @@ def clustered(images: pd.DataFrame, columns: list[str]) -> tuple[Floats, Any]:
     return images[columns].to_numpy(dtype=np.float64), numbers.ravel()
 
 
-def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, planned: pd.Series) -> pd.DataFrame:
-    """Utility is the mean over seeds; epsilon the largest of them."""
-    columns = ["client", *UTILITY, "utility", "utility_raw", "epsilon", "status"]
-    clients = named_training(clients.reindex(columns=columns))
-    numbers = {name: pd.to_numeric(clients[name], errors="coerce") for name in ("utility", "utility_raw", "epsilon")}
+def _with_client(table: pd.DataFrame, clients: pd.DataFrame, planned: pd.Series) -> pd.DataFrame:
+    """Utility is the mean over seeds; epsilon and what else speaks of strength the largest of them."""
+    clients = named_training(clients.reindex(columns=["client", *UTILITY, *CLIENT, "status"]))
+    numbers = {name: pd.to_numeric(clients[name], errors="coerce").astype("float64") for name in CLIENT}
     clients = clients.assign(**numbers)[clients["client"].isin(planned) & (clients["status"] != "failed")]
-    known = clients.groupby(UTILITY).agg({"utility": "mean", "utility_raw": "mean", "epsilon": "max"})
+    known = clients.groupby(UTILITY).agg(CLIENT)
     found = known.reindex(pd.MultiIndex.from_frame(table[UTILITY]))
     return table.assign(**{name: found[name].to_numpy() for name in known})
-
-
-def _wrong_match(table: pd.DataFrame) -> pd.DataFrame:
-    """Flag `oblivious_wins`: attackers that ignore the defense beat every one that knows it, beyond both intervals.
-
-    Then the simulation of the defense is wrong, and the worst case is not known.
-    """
-    table = table.assign(flags=text_of(table["flags"]))
-    for _, rows in table[table["defense"] != UNDEFENDED].groupby(PLACE, sort=False):
-        aware = rows[rows["adaptive"] & ~rows["attack"].isin(PSEUDO) & (rows["status"] == "ok")]
-        blind = rows[(rows["attack"] == OBLIVIOUS) & (rows["status"] == "ok")]
-        if len(aware) and len(blind) and blind["psnr_low"].iloc[0] > aware["psnr_high"].max():
-            worst = rows.index[rows["attack"] == WORST]
-            table.loc[worst, "flags"] = "oblivious_wins"
-    return table
 
 
 def _undefended(table: pd.DataFrame) -> pd.DataFrame:

@@ -32,9 +32,9 @@ class Scores:
 def scores(results: Results) -> Scores:
     """Read the rows once: where each image belongs, and its scores."""
     cells = cell_table(results)
-    rows = results.rows.reindex(columns=["cell", *IMAGE, *BEST, *ENSEMBLE, "seconds", "status", "flags"])
+    rows = results.rows.reindex(columns=["cell", *IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds", "status", "flags"])
     rows = rows[rows["victim"].notna()]
-    numbers = [*IMAGE, *BEST, *ENSEMBLE, "seconds"]
+    numbers = [*IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds"]
     rows = rows.assign(**{name: pd.to_numeric(rows[name], errors="coerce").astype("float64") for name in numbers})
     rows["seconds"] /= rows.groupby("cell")["cell"].transform("size")  # every row has the seconds of its whole cell
     places = cells[["cell", "place", "attack", "adaptive"]].dropna(subset="cell").drop_duplicates("cell")
@@ -65,7 +65,7 @@ def _with_members(images: pd.DataFrame) -> pd.DataFrame:
 
 def best(images: pd.DataFrame) -> pd.DataFrame:
     """Per image the score that is best for the attacker, each score for itself; the costs add up."""
-    return images.groupby(WHERE).agg(BEST | {"seconds": "sum"})
+    return images.groupby(WHERE).agg(BEST | {"gallery": "min", "seconds": "sum"})
 
 
 def _at_the_floor(images: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:

@@ -25,15 +25,19 @@ def as_json(results: Results) -> str:
     - the setting: dataset, model, checkpoint (init, early, final), batch, threat, labels, rounds;
     - who met whom: defense and attack (full specs), adaptive (the attack knew the defense). The attacks `oblivious`
       and `worst` are no runs: per image the best of the attacks that ignore the defense, and of all attacks;
-    - n: images behind the scores, all seeds and victims pooled;
+    - n: images behind the scores, all seeds and victims pooled; victims: the different messages among them, which
+      every seed attacks again;
     - utility (accuracy with the defense at inference, final model, mean over seeds), utility_raw (on raw images),
-      epsilon (largest over seeds, null without accounting);
+      epsilon (largest over seeds, null without accounting), rero_bound (the share of images that any one attack can
+      identify in this setting if the accounting is right; null where nothing is promised), strength (the defense's
+      knob, signed so that more is stronger);
     - mse, psnr, ssim, attacker_accuracy: reconstruction against the raw image, mean and 95 % interval (`_low`,
-      `_high`); ssim_over_half (share of images with an SSIM over 0.5); identified, label_accuracy; psnr_sent (against
-      the transmitted image), psnr_change (transmitted against raw);
+      `_high`); ssim_over_half (share of images with an SSIM over 0.5); identified (the true image is the nearest of
+      `gallery` many), label_accuracy; psnr_sent (against the transmitted image), psnr_change (transmitted against raw);
     - floor_psnr: prior_only in the same setting and defense; undefended_psnr: the same attack without a defense;
-    - seconds: of all attacks and images in the row; flags: warnings, such as that an attack is broken; status (ok,
-      failed, skipped, missing) and reason. A row that is not ok has null scores; an ok row with a reason is incomplete.
+    - seconds: of all attacks and images in the row; flags: warnings, such as that an attack is broken, that it
+      beats the bound, or that a stronger knob leaks more; status (ok, failed, skipped, missing) and reason.
+      A row that is not ok has null scores; an ok row with a reason is incomplete.
     """
     suite = results.grid.get("suite", {})
     head = {"suite": suite.get("name"), "version": suite.get("version"), "protocol": results.grid.get("protocol")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gibench.leaderboard.columns import OBLIVIOUS, UNDEFENDED, WORST, is_prior
-from gibench.report.text import one_line
+from gibench.report.text import one_line, percent
 
 LOW_DB, HIGH_DB = 1.0, 5.0
 """Gains over the floor below which a leak is called low, and above which it is called high."""
@@ -50,7 +50,7 @@ def defense_line(rows: pd.DataFrame, valid: dict[str, bool]) -> Line:
     proven = valid.get(head["checkpoint"], False) and not incomplete
     leak = head["status"] if not len(known) else _leak(gain, proven)
     checkpoint = one_line(head["checkpoint"]) if len(known) else "-"
-    remark = "(undefended)" if head["defense"] == UNDEFENDED else _accounting(head["epsilon"])
+    remark = "(undefended)" if head["defense"] == UNDEFENDED else _accounting(head["epsilon"], head["rero_bound"])
     return _line(head, (head["defense"], remark), oblivious, checkpoint, leak, incomplete)
 
 
@@ -79,8 +79,12 @@ def _leak(gain: float, proven: bool) -> str:
     return "low" if gain < LOW_DB else "some"
 
 
-def _accounting(epsilon: float) -> str:
-    return "" if math.isnan(epsilon) else f"epsilon = {epsilon:.3g}"
+def _accounting(epsilon: float, bound: float) -> str:
+    """What differential privacy promises, and what of it an attack can be held to."""
+    if math.isnan(epsilon):
+        return ""
+    shown = "" if math.isnan(bound) else f", bound {percent(bound, 0 if bound >= 0.1 else 1)}"
+    return f"epsilon = {epsilon:.3g}{shown}"
 
 
 def _line(

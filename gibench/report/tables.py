@@ -24,7 +24,8 @@ LEGEND = (
     "without seeing any update; gain is worst minus floor. Worst: per image the best of all attacks, mean and 95 % "
     "interval, at the checkpoint (at) that leaks most. Oblivious: the attacks unaware of the defense. Model accuracy: "
     "final model, defense on at inference; raw: on raw images. Attack accuracy: the true class can be read off the "
-    "reconstruction; identified: the true image can be picked from a gallery. "
+    "reconstruction; identified: the true image can be picked from a gallery; bound: the largest share of images that "
+    "differential privacy lets one attack identify. "
     f"Leak: low < {LOW_DB:.0f} dB of gain, some, HIGH > {HIGH_DB:.0f} dB; unproven: no evidence that nothing leaks. "
     "* = a lower bound, results are lacking."
 )

@@ -91,9 +91,10 @@ def _cells(line: Line, wide: bool, room: int) -> list[Text]:
 
 
 def _name(line: Line, room: int) -> Text:
-    """The spec; where it does not fit its arguments go to the next line."""
+    """The spec and its remark; where one does not fit, its arguments or its last part go to the next line."""
     name, bracket, arguments = line.name.partition("(")
     fits = len(line.name) <= room
+    remark = line.remark if len(line.remark) <= room else line.remark.replace(", ", ",\n")
     return Text.assemble(
-        line.name if fits else f"{name}\n{bracket}{arguments}", "\n" if line.remark else "", (line.remark, "dim")
+        line.name if fits else f"{name}\n{bracket}{arguments}", "\n" if remark else "", (remark, "dim")
     )

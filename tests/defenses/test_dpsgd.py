@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scene import flat, held, net_of, rows, seen
 
 from gibench.accounting import epsilon
+from gibench.bounds import rero
 from gibench.datasets import Parts
 from gibench.defenses import Exposure
 from gibench.defenses.dpsgd import DPSGD
@@ -102,6 +104,13 @@ def test_the_accountant_gives_the_published_numbers() -> None:
     assert epsilon(1.5, **ORACLE, accountant="prv") == pytest.approx(5.065, abs=0.01)
 
 
+def test_a_second_library_composes_the_loss_to_nearly_the_same() -> None:
+    event = SelfComposedDpEvent(PoissonSampledDpEvent(ORACLE["rate"], GaussianDpEvent(1.5)), ORACLE["steps"])
+    other = PLDAccountant().compose(event).get_epsilon(ORACLE["delta"])
+    assert other == pytest.approx(5.054, abs=0.001)
+    assert epsilon(1.5, **ORACLE, accountant="prv") == pytest.approx(other, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("sigma", "rate", "steps"), [(1.5, 0.1, 200), (0.8, 0.02, 500), (3.0, 1.0, 50), (1.0, 0.5, 10)]
 )
@@ -145,6 +154,19 @@ def test_accounting_of_a_client() -> None:
     assert local["epsilon"] == pytest.approx(epsilon(1.5, 0.1, 200, 1e-5)), "four local steps are one at half the noise"
     assert DPSGD(sigma=1).accounting(Exposure(4, 4, 10, 1, 1))["sampling_rate"] == 1
     assert DPSGD(sigma=0).accounting(Exposure(4, 4, 1, 1, 1))["epsilon"] == math.inf
+
+
+def test_the_bound_of_one_message_and_of_the_training() -> None:
+    found = DPSGD(sigma=1.0).accounting(Exposure(100, 100, 5, 1000, 1))
+    assert found["gdp_mu"] == 1
+    assert found["rero_bound"] == pytest.approx(0.0183, abs=1e-4)  # one in a thousand images, nothing sampled
+    assert found["rero_bound_training"] == rero(1 / 1000, 1.0, 0.05, 1000)
+    local = DPSGD(sigma=2.0).accounting(Exposure(100, 100, 5, 1000, 4))
+    assert local == found, "four local steps are one at half the noise"
+    weak = DPSGD(sigma=0.01).accounting(Exposure(100, 100, 5, 1000, 1))
+    assert (weak["rero_bound"], weak["rero_bound_training"]) == (1, 1)
+    bare = DPSGD(sigma=0).accounting(Exposure(100, 100, 5, 1000, 1))
+    assert (bare["gdp_mu"], bare["rero_bound"], bare["rero_bound_training"]) == (math.inf, 1, 1)
 
 
 def test_the_attacker_knows_the_clip_and_the_likelihood(digits: Parts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,13 +104,21 @@ def fail(frame: pd.DataFrame, which: pd.Series, reason: str = "diverged") -> pd.
     return frame
 
 
+def knob(spec: str) -> float | None:
+    """The first number of a spec."""
+    found = re.search(r"=([\d.]+)", spec)
+    return float(found[1]) if found else None
+
+
 def clients(planned: list[dict[str, Any]]) -> pd.DataFrame:
     found = {}
     for cell in planned:
         lost = 0.0 if cell["defense"] == "none" else 0.05
         made = {name: cell[name] for name in ("client", "dataset", "model", "defense", "seed")}
         made |= {"utility": 0.9 - lost + 0.02 * cell["seed"], "utility_raw": 0.8 - lost}
-        made |= {"epsilon": 5.5 if cell["defense"].startswith("dpsgd") else None, "delta": None}
+        private = cell["defense"].startswith("dpsgd")
+        made |= {"epsilon": 5.5 if private else None, "delta": None, "gdp_mu": 1.0 if private else None}
+        made |= {"classes": 2, "strength": knob(cell["defense"])}
         found[cell["client"]] = made | {"status": "ok", "reason": None}
     return pd.DataFrame(list(found.values()))
 
