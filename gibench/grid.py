@@ -103,7 +103,11 @@ class Cell:
             return ""
         needs = self.attack.required() | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
         kind = "gradient" if self.client.training.protocol == "fedsgd" else "delta"
-        return missing(needs, self.threat) or self.attack.unfit(self.client.skeleton, self.batch, kind)
+        return (
+            missing(needs, self.threat)
+            or self.attack.unfit(self.client.skeleton, self.batch, kind)
+            or self.attack.unmatched(self.client.defense)
+        )
 
     def identity(self) -> dict[str, Any]:
         return {

@@ -37,6 +37,7 @@ class Defense(Entry):
 
     knob = ""  # the field that sets the strength
     match_needs: ClassVar[frozenset[str]] = frozenset()  # what simulating it takes beyond its spec
+    variants: ClassVar[tuple[str, ...]] = ()  # further ways to attack it, see `variant`
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
 
@@ -70,6 +71,10 @@ class Defense(Entry):
     def match(self, view: View) -> Match:
         """The adaptive attack: how someone who knows this defense simulates it."""
         return Match()
+
+    def variant(self, name: str, view: View) -> Match:
+        """One of `variants`: another simulation, which an attacker may prefer to `match`."""
+        raise KeyError(name)
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """What the attacker learns from auxiliary data about this defense before seeing any message."""

@@ -32,7 +32,7 @@ def invert(view: View, plan: Callable[[View], Plan], search: Search, draws: Draw
         alone, few = part_of(view, one), draws.part(one)
         objective = Objective(alone, plan(alone))
         point = _start(objective, search, few)
-        x = point["x"].requires_grad_()
+        x = _images(objective, point).requires_grad_()
         return objective(x, _labels(objective, point), few)
 
     size = search.chunk or chunk_size(step, len(draws.members))
@@ -56,15 +56,16 @@ def _descend(objective: Objective, search: Search, draws: Draws) -> tuple[Point,
     point = _start(objective, search, draws)
     least = torch.empty(0)
     for scale in search.scales:
-        point["x"] = resized(point["x"], max(side // scale, 1))
+        if "x" in point:
+            point["x"] = resized(point["x"], max(side // scale, 1))
 
         def evaluate(point: Point, stream: Draws) -> Tensor:
-            x = resized(point["x"], side)
+            x = _images(objective, point)
             return objective(x, _labels(objective, point), stream) + search.tv * total_variation(x)
 
         own = replace(search, steps=max(search.steps // len(search.scales), 1))
         point, least = descend(evaluate, point, own, draws.at("scale", scale))
-    return {**point, "x": resized(point["x"], side)}, least
+    return {**point, "x": _images(objective, point)}, least
 
 
 def descend(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tuple[Point, Tensor]:
@@ -106,10 +107,17 @@ def _negative(update: Update) -> Update:
 
 def _start(objective: Objective, search: Search, draws: Draws) -> Point:
     view, like = objective.view, _floats(objective.view.update)
-    point = {"x": first_images(view.shape, search.start, draws, like)}
+    x, known = first_images(view.shape, search.start, draws, like), objective.plan.match.range
+    point = {"x": x} if known is None else {"code": known.encode(x)}
     if objective.plan.labels is None:
         point["labels"] = draws.at("labels").normal(view.shape[0], view.classes, like=like)
     return point
+
+
+def _images(objective: Objective, point: Point) -> Tensor:
+    """The images at a point, at full size."""
+    known = objective.plan.match.range
+    return resized(point["x"], objective.view.shape[2]) if known is None else known.decode(point["code"])
 
 
 def _labels(objective: Objective, point: Point) -> Tensor:
