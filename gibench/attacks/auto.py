@@ -6,7 +6,6 @@ attack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass as plain
 from dataclasses import replace
 from typing import ClassVar, Literal, cast
@@ -37,8 +36,8 @@ class Budget:
     epochs: int
     images: int  # rehearsed
 
-    def members(self, variants: Sequence[str]) -> list[str]:
-        """The ensemble, controls first, with every way to attack the defense; who takes part is up to the view."""
+    def members(self) -> list[str]:
+        """The ensemble, controls first; which of them take part is up to the view."""
         n = self.steps
         few = [
             "prior_only",
@@ -49,7 +48,6 @@ class Budget:
             f"adaptive_matching(steps={n})",
             f'adaptive_matching(steps={n}, distance="cos")',
             f'adaptive_matching(steps={n}, distance="l2")',
-            *(f'adaptive_matching(steps={n}, variant="{name}")' for name in variants),
             f"bn_matching(steps={n})",
             f"fedavg_matching(steps={n})",
             f"lti(epochs={self.epochs}, lr=2e-3)",
@@ -112,10 +110,11 @@ class AutoInversion(Attack):
         return self._chosen(view, answers, list(answers), draws)
 
     def _members(self, view: View) -> dict[str, Attack]:
-        """The attacks whose needs the view grants and that can handle the model."""
-        found = {}
+        """The attacks whose needs the view grants, that can handle the model, and every way to attack its defense."""
+        found, budget = {}, BUDGETS[self.budget]
         variants = () if view.defense is None else view.defense.variants
-        for spec in BUDGETS[self.budget].members(variants):
+        further = [f'adaptive_matching(steps={budget.steps}, variant="{name}")' for name in variants]
+        for spec in [*budget.members(), *further]:
             attack = cast(Attack, build("attacks", spec))
             if not attack.hindrance(view) and not _same_distance(attack, view):
                 found[spec] = attack
