@@ -196,11 +196,13 @@ def _track_statistics(net: nn.Module, defense: Defense, batch: Batch, draws: Dra
 
 
 def _utility(net: nn.Module, defense: Defense, test: Images, draws: Draws, suffix: str) -> dict[str, float]:
-    """Utility on images as the defense shows them to the model, each with noise of its own."""
+    """Utility on images as the defense shows them to the model in use, each with noise of its own."""
     logits = torch.cat(
         [
             net(
-                defense.images(Batch(test.x[part].unsqueeze(1), test.y[part].unsqueeze(1)), draws.of(part)).x.squeeze(1)
+                defense.inference(
+                    Batch(test.x[part].unsqueeze(1), test.y[part].unsqueeze(1)), draws.of(part)
+                ).x.squeeze(1)
             )
             for part in (range(i, min(i + 1000, len(test.y))) for i in range(0, len(test.y), 1000))
         ]

@@ -52,6 +52,10 @@ class Defense(Entry):
         """Data: what the model sees instead of the client's images."""
         return batch
 
+    def inference(self, batch: Batch, draws: Draws) -> Batch:
+        """Data: what the trained model sees in use, where nothing leaves the client."""
+        return self.images(batch, draws)
+
     def network(self, net: nn.Module) -> nn.Module:
         """Model: the architecture that is trained instead."""
         return net

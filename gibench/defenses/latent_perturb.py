@@ -63,11 +63,14 @@ class LatentPerturb(Defense):
     autoencoder_epochs: Annotated[int, Field(ge=1)] = 10
     epochs: Annotated[int, Field(ge=1)] | None = None  # None: 8, for a code 20
     adversary_steps: Annotated[int, Field(ge=1, le=5)] = 1
+    still: bool = False  # in use, where nothing leaves the client, the noise is left out
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.place == "output" and (self.kind != "budget" or self.fresh < 1):
             raise ValueError('place="output" is a control with plain noise: it takes kind="budget" and fresh=1')
+        if self.still and self.kind == "budget":
+            raise ValueError("still: a budget is spent at every use; only a bottleneck or code has a mean to show")
         if len(set(self.adversaries)) < len(self.adversaries):
             raise ValueError("adversaries: each family once")
         return self
@@ -92,6 +95,13 @@ class LatentPerturb(Defense):
     def images(self, batch: Batch, draws: Draws) -> Batch:
         with torch.no_grad():
             return replace(batch, x=self._transmitted(batch.x, draws))
+
+    def inference(self, batch: Batch, draws: Draws) -> Batch:
+        if not self.still:
+            return self.images(batch, draws)
+        made, x = self._learned(batch.x), batch.x.flatten(0, 1)
+        with torch.no_grad():
+            return replace(batch, x=made(x, torch.zeros(len(x), *made.noise).to(x))[0].view_as(batch.x))
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """Fresh inverse networks, transmitted -> raw image."""

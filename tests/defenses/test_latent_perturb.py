@@ -322,6 +322,7 @@ def test_the_control_of_a_stack_loses_its_noise(few_aux: Images) -> None:
         ({"epochs": 0}, "epochs"),
         ({"adversary_steps": 6}, "adversary_steps"),
         ({"place": "output"}, "plain noise"),
+        ({"still": True}, "still"),
         ({"place": "output", "fresh": 1.0, "kind": "code"}, "plain noise"),
     ],
 )
@@ -347,6 +348,17 @@ def test_further_attacks_run_and_stay_where_they_say(
     assert match.range is not None
     inside = match.range.decode(match.range.encode(few.x))
     assert torch.equal(inside, sent(replace(fitted_latent, rho=0.0), few))
+
+
+def test_in_use_the_noise_may_be_left_out(bottleneck: LatentPerturb, batch: Batch) -> None:
+    draws = Draws(("m",), range(V))
+    assert torch.equal(bottleneck.inference(batch, draws).x, sent(bottleneck, batch))
+    still = replace(bottleneck, still=True)
+    one, two = (still.inference(batch, Draws((name,), range(V))).x for name in ("m", "n"))
+    assert torch.equal(one, two)
+    mean = torch.stack([sent(bottleneck, batch, str(i)) for i in range(16)]).mean(0)
+    assert (one - mean).square().mean() < 0.5 * (sent(bottleneck, batch) - mean).square().mean()
+    assert torch.equal(sent(still, batch), sent(bottleneck, batch))  # messages are made as before
 
 
 def test_an_attack_without_a_simulation_is_a_reason() -> None:
