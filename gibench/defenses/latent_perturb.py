@@ -7,7 +7,7 @@ is neither a replication nor its failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -20,7 +20,7 @@ from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.learned.fit import seeded
 from gibench.learned.inverter import best_inverter, learn_inverters
-from gibench.learned.latent import Bottleneck, Code, Maps, Outside, Shift, Transform
+from gibench.learned.latent import Bottleneck, Code, Maps, Outside, Shift, Transform, each
 from gibench.learned.minimax import Minimax, learn_autoencoder
 from gibench.types import Batch, Images, Match, Range, View
 
@@ -120,7 +120,7 @@ class LatentPerturb(Defense):
         Every round shows the image through other noise, so that several are inverted one by one and then averaged.
         """
         inverse = best_inverter(view.studied, *view.shape[1:3])
-        return Match(post=_each(inverse), rounds="apart")
+        return Match(post=each(inverse), rounds="apart")
 
     def variant(self, name: str, view: View) -> Match:
         """`eot`: raw images are searched for, through fresh noise. `range`: the search stays in the decoder's range."""
@@ -128,7 +128,7 @@ class LatentPerturb(Defense):
             return Match(input_map=self._transmitted, draws=4)
         assert view.aux is not None
         made = self._learned(view.aux.x)
-        return replace(self.match(view), range=Range(_each(made.encode), _each(made.decode, frozen=False)))
+        return replace(self.match(view), range=Range(each(made.encode), each(made.decode)))
 
     def _transmitted(self, x: Tensor, draws: Draws) -> Tensor:
         """(v, b, c, h, w) -> the same shape; noise from each victim's own stream."""
@@ -154,14 +154,3 @@ class LatentPerturb(Defense):
         if self.kind == "bottleneck":
             return Bottleneck(channels, side, self.latent)
         return (Shift if self.place == "latent" else Outside)(channels, side, self.latent, self.rho, self.fresh)
-
-
-def _each(net: Callable[[Tensor], Tensor], *, frozen: bool = True) -> Callable[[Tensor], Tensor]:
-    """A network of images (n, ...) as one of victims' batches (v, b, ...)."""
-
-    def of(x: Tensor) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            out: Tensor = net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return out
-
-    return of

@@ -169,4 +169,4 @@ def best_inverter(learned: Mapping[str, Tensor], channels: int, side: int) -> nn
     net = seeded(Draws(("shape",)), choices[name])
     weights = {key.removeprefix(f"{name}/"): value for key, value in learned.items() if key.startswith(f"{name}/")}
     net.load_state_dict({key: value for key, value in weights.items() if key != "error"})
-    return net.to(learned[f"{name}/error"].device).eval()
+    return net.to(learned[f"{name}/error"].device).eval().requires_grad_(False)

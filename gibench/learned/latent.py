@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -119,6 +121,11 @@ class Code(Transform):
     def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = self.body((x - 0.5) / 0.25).chunk(2, 1)
         return mean, F.softplus(raw) + 1e-2
+
+
+def each(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What works on (n, ...) for victims' batches (v, b, ...)."""
+    return lambda x: net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def _nats(mean: Tensor, deviation: Tensor) -> Tensor:
