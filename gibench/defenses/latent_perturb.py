@@ -35,8 +35,8 @@ class LatentPerturb(Defense):
     `bottleneck`: the latent is resampled from learned means and deviations at a cost of beta per nat.
     `code`: the image becomes a code of `latent` numbers learned for the task, beta per nat beyond what its class says.
 
-    Everything is learned on auxiliary images. Under `code` the clients' images add next to nothing to what those
-    teach: compare with a classifier trained on them alone.
+    Everything is learned on auxiliary images. What a dear code sends says no more than its class, from which nobody
+    learns: its model is as good as a classifier trained on the auxiliary images alone, to which it is to be compared.
 
     Controls: `rho=0` is the autoencoder alone; `fresh=1` has no learned direction, plain noise of equal norm;
     `place="output"` puts that noise on the decoded image; `lam=0` has no adversary; `kind="bottleneck", beta=0, lam=0`
