@@ -116,7 +116,11 @@ class Cell:
             return ""
         needs = self.attack.required() | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
         kind = "gradient" if self.client.local is None else "delta"
-        return missing(needs, self.threat) or self.attack.unfit(self.client.skeleton, self.images, kind)
+        return (
+            missing(needs, self.threat)
+            or self.attack.unfit(self.client.skeleton, self.images, kind)
+            or self.attack.unmatched(self.client.defense)
+        )
 
     @property
     def images(self) -> int:

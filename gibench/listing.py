@@ -33,8 +33,8 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
 
 def _strength(kind: str, name: str) -> dict[str, Any]:
     """Where a defense acts, which field sets its strength, and that field's values from weakest to strongest."""
-    cls: Any = registry.entry_class(kind, name)
-    return {"place": cls.place, "knob": registry.build(kind, name).knob, "sweep": list(cls.sweep)}  # type: ignore[attr-defined]
+    entry: Any = registry.build(kind, name)
+    return {"place": entry.place, "knob": entry.knob, "sweep": list(entry.sweep)}
 
 
 def _suites() -> list[dict[str, Any]]:

@@ -111,6 +111,14 @@ def same_guess(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Images that a known decoder can make: (v, b, c, h, w) to codes (v, b, ...) and back."""
+
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class Match:
     """How a defense is attacked by someone who knows it: the attacker's simulation of it and what to do afterwards."""
 
@@ -128,3 +136,5 @@ class Match:
     transform: Callable[[Update, Draws], Update] = same_update  # acts on the simulated mean gradient
     draws: int = 1  # fresh randomness averaged per step (EOT)
     post: Callable[[Tensor], Tensor] = same_guess  # after inversion: (v, b, c, h, w) -> same shape
+    range: Range | None = None  # where the search stays, moving codes instead of pixels
+    rounds: Literal["mean", "apart"] = "mean"  # average several messages, or invert each and average the images

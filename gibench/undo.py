@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gibench.draws import Draws
 from gibench.learned.inverter import best_inverter, learn_inverters
+from gibench.learned.latent import each
 from gibench.message import Hooks
 from gibench.types import Batch, Images, View
 
@@ -30,11 +31,4 @@ def study_images(defense: Hooks, aux: Images, draws: Draws) -> dict[str, Tensor]
 
 def undoing(view: View) -> Callable[[Tensor], Tensor]:
     """Images as the model saw them (v, b, c, h, w) -> raw ones, by what `study_images` learned."""
-    inverse = best_inverter(view.studied, *view.shape[1:3])
-
-    def post(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            out: Tensor = inverse(x.flatten(0, 1)).view_as(x)
-        return out
-
-    return post
+    return each(best_inverter(view.studied, *view.shape[1:3]))

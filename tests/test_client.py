@@ -299,7 +299,11 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
 
 @pytest.mark.parametrize(
     "spec",
-    [*names("defenses"), 'latent_perturb(kind="bottleneck", autoencoder_epochs=1, epochs=1)'],
+    [
+        *names("defenses"),
+        'latent_perturb(kind="bottleneck", autoencoder_epochs=1, epochs=1)',
+        'latent_perturb(kind="code", epochs=1, still=true)',
+    ],
 )
 @pytest.mark.parametrize("protocol", ["fedsgd", "fedavg"])
 def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, protocol: str) -> None:

@@ -96,10 +96,20 @@ def test_dpsgd_round_trips(sigma: float, clip: float, delta: float | None, book:
     assert build("defenses", given.spec()) == given
 
 
-@given(p=unit, kind=st.sampled_from(["budget", "bottleneck"]), rho=positive, latent=st.integers(1, 64), fresh=unit)
-def test_other_defenses_round_trip(p: float, kind: str, rho: float, latent: int, fresh: float) -> None:
-    latent_entry = entry_class("defenses", "latent_perturb")(kind=kind, rho=rho, latent=latent, fresh=fresh)
-    for entry in (entry_class("defenses", "prune")(p=p), latent_entry):
+@given(
+    p=unit,
+    kind=st.sampled_from(["budget", "bottleneck", "code"]),
+    rho=positive,
+    latent=st.integers(1, 64),
+    fresh=unit,
+    cap=positive,
+    adversaries=st.sampled_from([("conv",), ("mlp", "conv")]),
+)
+def test_other_defenses_round_trip(p: float, **fields: object) -> None:
+    for entry in (
+        entry_class("defenses", "prune")(p=p),
+        entry_class("defenses", "latent_perturb")(**fields),
+    ):
         assert build("defenses", entry.spec()) == entry
 
 

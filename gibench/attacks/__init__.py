@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from gibench.draws import Draws
 from gibench.errors import InputError
 from gibench.registry import Entry
 from gibench.types import Guess, Images, Update, View
+
+if TYPE_CHECKING:
+    from gibench.defenses import Defense
 
 
 class Attack(Entry):
@@ -42,6 +45,10 @@ class Attack(Entry):
         """
         return ""
 
+    def unmatched(self, defense: Defense) -> str:
+        """Why this attack has no simulation of the defense; empty if it has or needs none."""
+        return ""
+
     def plant(self, net: nn.Module, shape: tuple[int, ...], aux: Images | None, draws: Draws) -> nn.Module:
         """The model that an active server sends instead of `net`, for batches of `shape` (b, c, h, w).
 
@@ -54,7 +61,8 @@ class Attack(Entry):
         needs = self.required()
         if self.adaptive and view.defense is not None:
             needs = needs | view.defense.match_needs
-        return _lacking(needs, view) or self.unfit(view.model, view.shape[0], view.kind)
+        against = "" if view.defense is None else self.unmatched(view.defense)
+        return _lacking(needs, view) or self.unfit(view.model, view.shape[0], view.kind) or against
 
     def answer(self, view: View, draws: Draws) -> Guess:
         """`reconstruct` behind its checks.
@@ -64,7 +72,10 @@ class Attack(Entry):
         NaN or infinities fails alone: its loss is NaN and its reason says so.
         """
         problem = (
-            _lacking(self.required(), view) or self.unfit(view.model, view.shape[0], view.kind) or _malformed(view)
+            _lacking(self.required(), view)
+            or self.unfit(view.model, view.shape[0], view.kind)
+            or ("" if view.defense is None else self.unmatched(view.defense))
+            or _malformed(view)
         )
         if problem:
             raise InputError(f"{self.entry_name()}: {problem}")

@@ -110,9 +110,11 @@ class AutoInversion(Attack):
         return self._chosen(view, answers, list(answers), draws)
 
     def _members(self, view: View) -> dict[str, Attack]:
-        """The attacks whose needs the view grants and that can handle the model."""
-        found = {}
-        for spec in BUDGETS[self.budget].members():
+        """The attacks whose needs the view grants, that can handle the model, and every way to attack its defense."""
+        found, budget = {}, BUDGETS[self.budget]
+        variants = () if view.defense is None else view.defense.variants
+        further = [f'adaptive_matching(steps={budget.steps}, variant="{name}")' for name in variants]
+        for spec in [*budget.members(), *further]:
             attack = cast(Attack, build("attacks", spec))
             if not attack.hindrance(view) and not _same_distance(attack, view):
                 found[spec] = attack

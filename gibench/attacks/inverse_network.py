@@ -61,7 +61,12 @@ class InverseNetwork(AdaptiveMatching):
         once = draws.of((0,)).at("learn")
         if torch.equal(searched_images(view, self.plan(view).match, once.at("images")), view.aux.x):
             return guess  # the search is for raw images: nothing to undo
-        learned = learn_inverters(view.aux.x, lambda x, own: seen_by_model(view, x, own), once, self.epochs)
+
+        def seen(x: Tensor, own: Draws) -> Tensor:  # as often as the victims were observed
+            further = [seen_by_model(view, x, own.at("round", r)) for r in range(len(view.rounds))]
+            return torch.stack([seen_by_model(view, x, own), *further]).mean(0)
+
+        learned = learn_inverters(view.aux.x, seen, once, self.epochs)
         net = best_inverter(learned, *view.shape[1:3])
         with torch.no_grad():
             return replace(guess, x=decoded(net, guess.x).clamp(0, 1))

@@ -45,6 +45,7 @@ class Defense(Entry):
     neutral: ClassVar[str] = ""  # the spec with which it does nothing; empty: there is none
     oblivious_suffices: ClassVar[str] = ""  # why knowing it gives an attacker nothing; empty: `match` does
     match_needs: ClassVar[frozenset[str]] = frozenset()  # what simulating it takes beyond its spec
+    variants: ClassVar[tuple[str, ...]] = ()  # further ways to attack it, see `variant`
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
     relabels: ClassVar[bool] = False  # the model learns other labels than the client's
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
@@ -67,6 +68,10 @@ class Defense(Entry):
     def images(self, batch: Batch, draws: Draws) -> Batch:
         """Data: what the model sees instead of the client's images."""
         return batch
+
+    def inference(self, batch: Batch, draws: Draws) -> Batch:
+        """Data: what the trained model sees in use, where nothing leaves the client."""
+        return self.images(batch, draws)
 
     def network(self, net: nn.Module) -> nn.Module:
         """Model: the architecture that is trained instead."""
@@ -111,6 +116,10 @@ class Defense(Entry):
     def match(self, view: View) -> Match:
         """The adaptive attack: how someone who knows this defense simulates it."""
         return Match()
+
+    def variant(self, name: str, view: View) -> Match:
+        """One of `variants`: another simulation, which an attacker may prefer to `match`."""
+        raise KeyError(name)
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """What the attacker learns from auxiliary data about this defense before seeing any message."""

@@ -12,25 +12,35 @@ from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
-from gibench.learned.autoencoder import Autoencoder, Perturber
-from gibench.learned.fit import minibatches, minimise, seeded
-from gibench.learned.inverter import best_inverter, families, learn_inverters
-from gibench.types import Batch, Images, Match, View
+from gibench.learned.fit import seeded
+from gibench.learned.inverter import best_inverter, learn_inverters
+from gibench.learned.latent import Bottleneck, Code, Maps, Outside, Shift, Transform, each
+from gibench.learned.minimax import Minimax, learn_autoencoder
+from gibench.types import Batch, Images, Match, Range, View
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Adversaries = Annotated[tuple[Literal["conv", "mlp"], ...], Field(min_length=1, max_length=2)]
 
 
 @dataclass(frozen=True)
 class LatentPerturb(Defense):
     """`budget`: the latent moves by exactly rho times its norm, in a learned direction with a share of plain noise.
     `bottleneck`: the latent is resampled from learned means and deviations at a cost of beta per nat.
+    `code`: the image becomes a code of `latent` numbers learned for the task, beta per nat beyond what its class says.
+
+    Everything is learned on auxiliary images. What a dear code sends says no more than its class, from which nobody
+    learns: its model is as good as a classifier trained on the auxiliary images alone, to which it is to be compared.
+
+    Controls: `rho=0` is the autoencoder alone; `fresh=1` has no learned direction, plain noise of equal norm;
+    `where="output"` puts that noise on the decoded image; `lam=0` has no adversary; `kind="bottleneck", beta=0, lam=0`
+    is the transform trained for the task alone, whose noise dies out.
     """
 
     citation: ClassVar[str] = (
@@ -38,164 +48,114 @@ class LatentPerturb(Defense):
         "data perturbation, 2025, arXiv 2503.16542"
     )
     place = "data"
-    sweep = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+    version: ClassVar[int] = 2
     stochastic: ClassVar[bool] = True
     match_needs: ClassVar[frozenset[str]] = frozenset({"aux_data", "defense_params"})
-    kind: Literal["budget", "bottleneck"] = "budget"
-    rho: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
+    variants: ClassVar[tuple[str, ...]] = ("eot", "range")
+    kind: Literal["budget", "bottleneck", "code"] = "budget"
+    rho: NotNegative = 1.0
+    beta: NotNegative = 1e-3
     fresh: Annotated[float, Field(ge=0, le=1)] = 0.25
-    lam: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    latent: Annotated[int, Field(ge=1, le=64)] = 8
+    where: Literal["latent", "output"] = "latent"
+    lam: NotNegative = 1.0
+    adversaries: Adversaries = ("conv", "mlp")
+    cap: Positive = 1.0  # of the adversary's error, in errors of the mean image
+    latent: Annotated[int, Field(ge=1, le=64)] = 8  # maps of a quarter of the side; numbers of a code
     autoencoder_epochs: Annotated[int, Field(ge=1)] = 10
-    epochs: Annotated[int, Field(ge=1)] = 8
+    epochs: Annotated[int, Field(ge=1)] | None = None  # None: 8, for a code 20
     adversary_steps: Annotated[int, Field(ge=1, le=5)] = 1
+    still: bool = False  # in use, where nothing leaves the client, the noise is left out
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.where == "output" and (self.kind != "budget" or self.fresh < 1):
+            raise ValueError('where="output" is a control with plain noise: it takes kind="budget" and fresh=1')
+        if self.still and self.kind == "budget":
+            raise ValueError("still: a budget is spent at every use; only a bottleneck or code has a mean to show")
+        if len(set(self.adversaries)) < len(self.adversaries):
+            raise ValueError("adversaries: each family once")
+        return self
 
     @property
     def knob(self) -> str:  # type: ignore[override]
         return "rho" if self.kind == "budget" else "beta"
 
-    def images(self, batch: Batch, draws: Draws) -> Batch:
-        with torch.no_grad():
-            return replace(batch, x=self._transform(batch.x, draws))
-
-    def match(self, view: View) -> Match:
-        """Invert to the transmitted image, then apply the better of two inverse networks trained afresh.
-
-        Matching through the perturber with its noise averaged (EOT) is far weaker: it ends below the prior.
-        """
-        inverse = best_inverter(view.studied, *view.shape[1:3])
-
-        def post(x: Tensor) -> Tensor:
-            with torch.no_grad():
-                out: Tensor = inverse(x.flatten(0, 1)).view_as(x)
-            return out
-
-        return Match(post=post)
-
-    def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
-        parts = self._parts(aux.x)
-        return learn_inverters(aux.x, lambda x, d: self._pass(parts, x, d.normal(*_latent(self, x), like=x)[0]), draws)
+    @property
+    def sweep(self) -> tuple[float, ...]:  # type: ignore[override]
+        return (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if self.kind == "budget" else (1e-4, 1e-3, 1e-2, 1e-1)
 
     def fit(self, aux: Images, draws: Draws) -> Self:
-        """Autoencoder, then minimax between perturber and adversary, all on auxiliary images."""
-        ae = seeded(draws.at("autoencoder"), lambda: Autoencoder(aux.x.shape[1], self.latent)).to(aux.x)
-        minimise(
-            ae.parameters(),
-            lambda chosen, _: F.mse_loss(ae(aux.x[chosen]), aux.x[chosen]),
-            len(aux.x),
-            epochs=self.autoencoder_epochs,
-            lr=2e-3,
-            draws=draws.at("autoencoder", "fit"),
-        )
-        ae.requires_grad_(False)
-        out = 1 if self.kind == "budget" else 2
-        perturber = seeded(draws.at("perturber"), lambda: Perturber(self.latent, out)).to(aux.x)
-        parts = nn.ModuleDict({"autoencoder": ae, "perturber": perturber})
-        self._minimax(parts, aux, draws.at("minimax"))
-        return replace(self, state=parts.state_dict())
-
-    def _minimax(self, parts: nn.ModuleDict, aux: Images, draws: Draws) -> None:
-        """Inner: adversaries learn to undo the transform. Outer: keep a classifier right and the adversaries wrong.
-
-        The adversary's error counts only up to the error of the mean image: beyond "knows only the prior" there is
-        nothing to gain, and the outer loss stays above -lam.
-        """
-        channels, side = aux.x.shape[1:3]
+        """Autoencoder, then minimax between transform and adversaries, all on auxiliary images."""
         classes = int(aux.y.max()) + 1
-        prior = (aux.x - aux.x.mean(0)).square().mean()
-        judge = seeded(draws.at("classifier"), lambda: _classifier(channels, side, classes)).to(aux.x)
-        perturber = parts["perturber"]
-        outer = torch.optim.Adam([*perturber.parameters(), *judge.parameters()], lr=1e-3)
-        adversaries, inner = self._adversaries(aux, draws.at("adversary"))
-        for epoch in range(self.epochs + 1):  # the first pass trains the adversaries alone
-            if epoch and epoch % 4 == 0:
-                adversaries, inner = self._adversaries(aux, draws.at("adversary", epoch))
-            for step, chosen in enumerate(minibatches(len(aux.x), 64, draws.at("order", epoch))):
-                x, y, noise = aux.x[chosen], aux.y[chosen], draws.at("eps", epoch, step)
-                sent, divergence = self._perturbed(parts, x, noise.normal(*_latent(self, x), like=x)[0])
-                for _ in range(self.adversary_steps):
-                    inner.zero_grad()
-                    _errors(adversaries, sent.detach(), x).mean(1).sum().backward()
-                    inner.step()
-                if epoch == 0:
-                    continue
-                gain = (_errors(adversaries, sent, x).amin(0) / (prior + 1e-6)).clamp(max=1)
-                loss = F.cross_entropy(judge(sent), y) - self.lam * gain.mean() + self.beta * divergence.mean()
-                if not bool(loss.isfinite()):
-                    raise FloatingPointError("latent_perturb: the minimax loss is not finite")
-                outer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(perturber.parameters(), 1.0)
-                outer.step()
+        made = seeded(draws.at("transform"), lambda: self._made(aux.x, classes)).to(aux.x)
+        if isinstance(made, Maps):
+            learn_autoencoder(made, aux, self.autoencoder_epochs, draws.at("autoencoder"))
+        if self.kind != "budget" or self.fresh < 1:  # plain noise has no direction to learn
+            code = self.kind == "code"
+            epochs = self.epochs or (20 if code else 8)
+            rules = (self.adversaries, self.lam, self.beta, self.cap, epochs, self.adversary_steps)
+            Minimax(*rules, rising=code).play(made, aux, draws.at("minimax"))
+        return replace(self, state=made.state_dict())
 
-    def _adversaries(self, aux: Images, draws: Draws) -> tuple[nn.ModuleList, torch.optim.Optimizer]:
-        made = families(*aux.x.shape[1:3]).items()
-        nets = nn.ModuleList([seeded(draws.at(name), make) for name, make in made]).to(aux.x)
-        return nets, torch.optim.Adam(nets.parameters(), lr=2e-3)
-
-    def _perturbed(self, parts: nn.ModuleDict, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, c, h, w) -> transmitted images and, for the bottleneck, the divergence from N(0, I) in nats (n,)."""
-        z = parts["autoencoder"].encode(x)  # type: ignore[operator]
-        divergence = torch.zeros(len(x)).to(x)
-        if self.kind == "budget":
-            direction = (1 - self.fresh) ** 0.5 * _unit(parts["perturber"](z, eps))
-            direction = direction + self.fresh**0.5 * _unit(eps)
-            moved = z + self.rho * _norm(z) * _unit(direction)
-        else:
-            mean, raw = parts["perturber"](z, torch.zeros_like(z)).chunk(2, 1)
-            mean, deviation = z + mean, F.softplus(raw) + 1e-4
-            divergence = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).flatten(1).sum(1)
-            moved = mean + deviation * eps
-        return parts["autoencoder"].decode(moved), divergence  # type: ignore[operator]
-
-    def _pass(self, parts: nn.ModuleDict, x: Tensor, eps: Tensor) -> Tensor:
+    def images(self, batch: Batch, draws: Draws) -> Batch:
         with torch.no_grad():
-            return self._perturbed(parts, x, eps)[0]
+            return replace(batch, x=self._transmitted(batch.x, draws))
 
-    def _transform(self, x: Tensor, draws: Draws) -> Tensor:
+    def inference(self, batch: Batch, draws: Draws) -> Batch:
+        if not self.still:
+            return self.images(batch, draws)
+        made, x = self._learned(batch.x), batch.x.flatten(0, 1)
+        with torch.no_grad():
+            return replace(batch, x=made(x, torch.zeros(len(x), *made.noise).to(x))[0].view_as(batch.x))
+
+    def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
+        """Fresh inverse networks, transmitted -> raw image."""
+        made = self._learned(aux.x)
+
+        def transmitted(x: Tensor, own: Draws) -> Tensor:
+            with torch.no_grad():
+                sent: Tensor = made(x, own.normal(len(x), *made.noise, like=x)[0])[0]
+            return sent
+
+        return learn_inverters(aux.x, transmitted, draws)
+
+    def match(self, view: View) -> Match:
+        """Invert to the transmitted image, then apply the best of the inverse networks trained afresh.
+
+        Every round shows the image through other noise, so that several are inverted one by one and then averaged.
+        """
+        inverse = best_inverter(view.studied, *view.shape[1:3])
+        return Match(post=each(inverse), rounds="apart")
+
+    def variant(self, name: str, view: View) -> Match:
+        """`eot`: raw images are searched for, through fresh noise. `range`: the search stays in the decoder's range."""
+        if name == "eot":
+            return Match(input_map=self._transmitted, draws=4)
+        assert view.aux is not None
+        made = self._learned(view.aux.x)
+        return replace(self.match(view), range=Range(each(made.encode), each(made.decode)))
+
+    def _transmitted(self, x: Tensor, draws: Draws) -> Tensor:
         """(v, b, c, h, w) -> the same shape; noise from each victim's own stream."""
         if len(draws.members) != len(x):
             raise ValueError(f"{len(draws.members)} streams for {len(x)} victims: each needs noise of its own")
-        eps = draws.normal(x.shape[1], self.latent, x.shape[-2] // 4, x.shape[-1] // 4, like=x)
-        sent, _ = self._perturbed(self._parts(x), x.flatten(0, 1), eps.flatten(0, 1))
+        made = self._learned(x)
+        eps = draws.normal(x.shape[1], *made.noise, like=x)
+        sent: Tensor = made(x.flatten(0, 1), eps.flatten(0, 1))[0]
         return sent.view_as(x)
 
-    def _parts(self, x: Tensor) -> nn.ModuleDict:
-        """The learned networks, rebuilt from the public state on the device of `x`."""
-        out = 1 if self.kind == "budget" else 2
+    def _learned(self, like: Tensor) -> Transform:
+        """The learned networks, rebuilt from the public state for images like `like` (..., c, h, w)."""
+        classes = len(self.state["centres"]) if self.kind == "code" else 0
         with torch.random.fork_rng(devices=[]):
-            parts = nn.ModuleDict(
-                {"autoencoder": Autoencoder(x.shape[-3], self.latent), "perturber": Perturber(self.latent, out)}
-            )
-        parts.load_state_dict(dict(self.state))
-        return parts.to(x).requires_grad_(False)
+            made = self._made(like, classes)
+        made.load_state_dict(dict(self.state))
+        return made.to(like).requires_grad_(False)
 
-
-def _latent(defense: LatentPerturb, x: Tensor) -> tuple[int, int, int, int]:
-    return len(x), defense.latent, x.shape[-2] // 4, x.shape[-1] // 4
-
-
-def _errors(adversaries: nn.ModuleList, sent: Tensor, x: Tensor) -> Tensor:
-    """Mean squared error of each family on each image, (families, n)."""
-    return torch.stack([(net(sent) - x).square().flatten(1).mean(1) for net in adversaries])
-
-
-def _norm(z: Tensor) -> Tensor:
-    return (z.flatten(1).square().sum(1) + 1e-12).sqrt().view(-1, 1, 1, 1)
-
-
-def _unit(z: Tensor) -> Tensor:
-    return z / _norm(z)
-
-
-def _classifier(channels: int, side: int, classes: int) -> nn.Module:
-    quarter = -(-side // 4)
-    return nn.Sequential(
-        nn.Conv2d(channels, 12, 5, 2, padding=2),
-        nn.GELU(),
-        nn.Conv2d(12, 12, 5, 2, padding=2),
-        nn.GELU(),
-        nn.Flatten(),
-        nn.Linear(12 * quarter * quarter, classes),
-    )
+    def _made(self, like: Tensor, classes: int) -> Transform:
+        channels, side = like.shape[-3:-1]
+        if self.kind == "code":
+            return Code(channels, side, self.latent, classes)
+        if self.kind == "bottleneck":
+            return Bottleneck(channels, side, self.latent)
+        return (Shift if self.where == "latent" else Outside)(channels, side, self.latent, self.rho, self.fresh)

@@ -32,7 +32,7 @@ def invert(view: View, plan: Callable[[View], Plan], search: Search, draws: Draw
         alone, few = part_of(view, one), draws.part(one)
         objective = Objective(alone, plan(alone))
         point = _start(objective, search, few)
-        x = point["x"].requires_grad_()
+        x = _images(objective, point).requires_grad_()
         return objective(x, _labels(objective, point), few, _extra(point))
 
     size = search.chunk or chunk_size(step, len(draws.members))
@@ -56,16 +56,17 @@ def _descend(objective: Objective, search: Search, draws: Draws) -> tuple[Point,
     point = _start(objective, search, draws)
     least = torch.empty(0)
     for scale in search.scales:
-        point["x"] = resized(point["x"], max(side // scale, 1))
+        if "x" in point:
+            point["x"] = resized(point["x"], max(side // scale, 1))
 
         def evaluate(point: Point, stream: Draws) -> Tensor:
-            x = resized(point["x"], side)
+            x = _images(objective, point)
             apart = objective(x, _labels(objective, point), stream, _extra(point))
             return apart + search.tv * total_variation(x)
 
         own = replace(search, steps=max(search.steps // len(search.scales), 1))
         point, least = descend(evaluate, point, own, draws.at("scale", scale))
-    return {**point, "x": resized(point["x"], side)}, least
+    return {**point, "x": _images(objective, point)}, least
 
 
 def descend(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tuple[Point, Tensor]:
@@ -107,7 +108,8 @@ def _negative(update: Update) -> Update:
 
 def _start(objective: Objective, search: Search, draws: Draws) -> Point:
     view, like = objective.view, _floats(objective.view.update)
-    point = {"x": first_images(view.shape, search.start, draws, like)}
+    x, known = first_images(view.shape, search.start, draws, like), objective.plan.match.range
+    point = {"x": x} if known is None else {"code": known.encode(x)}
     if objective.plan.labels is None:
         point["labels"] = draws.at("labels").normal(view.shape[0], view.classes, like=like)
     if objective.plan.match.extra is not None:
@@ -117,7 +119,13 @@ def _start(objective: Objective, search: Search, draws: Draws) -> Point:
 
 def _extra(point: Point) -> Point:
     """The unknowns beside images and labels."""
-    return {name: t for name, t in point.items() if name not in ("x", "labels")}
+    return {name: t for name, t in point.items() if name not in ("x", "code", "labels")}
+
+
+def _images(objective: Objective, point: Point) -> Tensor:
+    """The images at a point, at full size."""
+    known = objective.plan.match.range
+    return resized(point["x"], objective.view.shape[2]) if known is None else known.decode(point["code"])
 
 
 def _labels(objective: Objective, point: Point) -> Tensor:

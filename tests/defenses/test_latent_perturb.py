@@ -6,16 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from scene import held, net_of, seen
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gibench.attacks.adaptive_matching import AdaptiveMatching
 from gibench.datasets import Parts
 from gibench.defenses.latent_perturb import LatentPerturb
 from gibench.draws import Draws
+from gibench.learned import minimax
 from gibench.learned.autoencoder import Autoencoder
 from gibench.learned.fit import seeded
 from gibench.learned.inverter import best_inverter, families
+from gibench.learned.latent import Code, Maps
+from gibench.learned.minimax import Minimax, errors, inner_step, outer_step
+from gibench.registry import build
 from gibench.store import Store
 from gibench.types import Batch, Images
 
@@ -29,12 +35,12 @@ def sent(defense: LatentPerturb, batch: Batch, stream: str = "m") -> Tensor:
 
 def latents(defense: LatentPerturb, x: Tensor, stream: str = "m") -> tuple[Tensor, Tensor]:
     """The latent of the images and the perturbed one that is decoded, as the defense itself computes them."""
-    parts = defense._parts(x)
+    made = defense._learned(x)
+    assert isinstance(made, Maps)
     moved: list[Tensor] = []
-    parts["autoencoder"].decode.register_forward_pre_hook(lambda module, args: moved.append(args[0]))
-    z = parts["autoencoder"].encode(x)
-    noise = Draws((stream,), range(len(x))).normal(*z.shape[1:])
-    defense._perturbed(parts, x, noise)
+    made.autoencoder.decode.register_forward_pre_hook(lambda module, args: moved.append(args[0]))
+    z = made.encode(x)
+    made(x, Draws((stream,), range(len(x))).normal(*made.noise))
     return z.flatten(1), moved[0].flatten(1)
 
 
@@ -100,15 +106,15 @@ def test_images_of_a_batch_and_uses_get_noise_of_their_own(fitted_latent: Latent
 
 
 def test_the_bottleneck_draws_around_its_mean(bottleneck: LatentPerturb, batch: Batch, few_aux: Images) -> None:
-    parts = bottleneck._parts(few_aux.x)
+    made = bottleneck._learned(few_aux.x)
+    assert isinstance(made, Maps)
     x = few_aux.x[:V]
-    eps = Draws(("e",), range(V)).normal(bottleneck.latent, 8, 8)
-    _, divergence = bottleneck._perturbed(parts, x, eps)
+    _, divergence = made(x, Draws(("e",), range(V)).normal(*made.noise))
     assert divergence.shape == (V,)
     assert divergence.min() > 0
     with torch.no_grad():  # the divergence of N(mean, deviation) from N(0, I), by torch's own distributions
-        z = parts["autoencoder"].encode(x)
-        mean, raw = parts["perturber"](z, torch.zeros_like(z)).chunk(2, 1)
+        z = made.encode(x)
+        mean, raw = made.perturber(z, torch.zeros_like(z)).chunk(2, 1)
         own = torch.distributions.Normal(z + mean, F.softplus(raw) + 1e-4)
         other = torch.distributions.Normal(torch.zeros_like(z), torch.ones_like(z))
         expected = torch.distributions.kl_divergence(own, other).flatten(1).sum(1)
@@ -123,12 +129,12 @@ def test_a_dearer_bottleneck_says_less(few_aux: Images) -> None:
         defense = LatentPerturb(kind="bottleneck", beta=beta, autoencoder_epochs=2, epochs=4).fit(
             few_aux, Draws(("f",))
         )
-        parts = defense._parts(few_aux.x)
-        spent.append(float(defense._perturbed(parts, few_aux.x, torch.zeros(256, 8, 8, 8))[1].mean()))
+        made = defense._learned(few_aux.x)
+        spent.append(float(made(few_aux.x, torch.zeros(256, 8, 8, 8))[1].mean()))
     assert spent[1] < spent[0]
 
 
-@pytest.mark.parametrize("kind", ["budget", "bottleneck"])
+@pytest.mark.parametrize("kind", ["budget", "bottleneck", "code"])
 def test_a_fit_is_reproducible_and_hangs_on_its_draws(few_aux: Images, kind: str) -> None:
     tiny = Images(few_aux.x[:100], few_aux.y[:100])
     defense = replace(QUICK, kind=kind)
@@ -184,8 +190,8 @@ def test_inverse_networks_beat_the_distortion_and_the_floor(
 
 def test_the_better_family_is_chosen(studied: Mapping[str, Tensor]) -> None:
     kinds = {name: type(seeded(Draws(("any",)), make)) for name, make in families(1, 32).items()}
-    for better in ("conv", "mlp"):
-        errors = {f"{name}/error": torch.tensor([0.1 if name == better else 0.2]) for name in ("conv", "mlp")}
+    for better in kinds:
+        errors = {f"{name}/error": torch.tensor([0.1 if name == better else 0.2]) for name in kinds}
         assert type(best_inverter({**studied, **errors}, 1, 32)) is kinds[better]
 
 
@@ -208,3 +214,181 @@ def test_three_channels_and_sides_of_28(ihc: Parts) -> None:
     out = sent(defense, Batch(x, torch.zeros(2, 2, dtype=torch.long)))
     assert out.shape == x.shape
     assert out.isfinite().all()
+
+
+def test_each_player_moves_alone(few_aux: Images) -> None:
+    x, y = few_aux.x[:64], few_aux.y[:64]
+    made = seeded(Draws(("t",)), lambda: Code(1, 32, 4, 10))
+    adversaries = nn.ModuleList([seeded(Draws((name,)), make) for name, make in families(1, 32).items()][:2])
+    inner, outer = (torch.optim.Adam(players.parameters(), lr=1e-2) for players in (adversaries, made))
+
+    def weights(players: nn.Module) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in players.parameters()])
+
+    sent, price = made(x, torch.randn(64, 4, generator=torch.Generator().manual_seed(0)), y)
+    ours, theirs = weights(made), weights(adversaries)
+    inner_step(adversaries, inner, sent, x)
+    assert torch.equal(weights(made), ours)
+    assert not torch.equal(weights(adversaries), theirs)
+    theirs = weights(adversaries)
+    outer_step(outer, list(made.parameters()), price.mean() - errors(adversaries, sent, x).mean())
+    assert torch.equal(weights(adversaries), theirs)
+    assert not torch.equal(weights(made), ours)
+
+
+def test_a_code_costs_nothing_that_its_class_says(few_aux: Images) -> None:
+    made = seeded(Draws(("t",)), lambda: Code(1, 32, 4, 10))
+    with torch.no_grad():  # an encoder that knows the class and nothing else
+        made.body[-1].weight.zero_()
+        made.body[-1].bias[:4], made.body[-1].bias[4:] = made.centres[3], torch.tensor(1.0 - 1e-2).expm1().log()
+    eps = torch.zeros(V, 4)
+    assert made(few_aux.x[:V], eps, torch.full((V,), 3))[1].abs().max() < 1e-5
+    assert made(few_aux.x[:V], eps, torch.full((V,), 5))[1].min() > 0.01
+
+
+def test_a_dearer_code_says_little_beyond_the_class(digits: Parts) -> None:
+    beyond, right = [], []
+    for beta in (1e-3, 0.3):
+        defense = LatentPerturb(kind="code", beta=beta, latent=4, lam=0.0).fit(digits.aux, Draws(("f",)))
+        made, y = defense._learned(digits.aux.x), digits.test.y
+        with torch.no_grad():
+            beyond.append(float(made(digits.test.x, torch.zeros(len(y), 4), y)[1].mean()))
+            z, known = made.encode(digits.test.x), made.encode(digits.aux.x)
+        centres = torch.stack([known[digits.aux.y == c].mean(0) for c in range(10)])
+        right.append(float((torch.cdist(z, centres).argmin(1) == y).float().mean()))
+    assert beyond[1] < 0.3 * beyond[0]
+    assert min(right) > 0.7
+
+
+@pytest.mark.parametrize("cap", [0.5, 1.0])
+def test_the_adversary_is_credited_up_to_its_cap(few_aux: Images, cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[float] = []
+    step = minimax.outer_step
+
+    def recorded(optimizer: torch.optim.Optimizer, free: list[nn.Parameter], loss: Tensor) -> None:
+        losses.append(loss.item())
+        step(optimizer, free, loss)
+
+    monkeypatch.setattr(minimax, "outer_step", recorded)
+    made = seeded(Draws(("t",)), lambda: Code(1, 32, 4, 10))
+    Minimax(("mlp",), 100.0, 0.0, cap, 1, 1, rising=True).play(made, few_aux, Draws(("g",)))
+    assert min(losses) >= -100
+    assert min(losses) < (-90 if cap < 1 else -50)
+
+
+def test_without_a_direction_the_noise_has_equal_norm_and_nothing_is_played(few_aux: Images) -> None:
+    defense = LatentPerturb(fresh=1.0, rho=2.0, autoencoder_epochs=1).fit(few_aux, Draws(("f",)))
+    z, moved = latents(defense, few_aux.x[:V])
+    noise = Draws(("m",), range(V)).normal(8, 8, 8).flatten(1)
+    assert torch.allclose(F.normalize(moved - z), F.normalize(noise), atol=1e-5)
+    other = LatentPerturb(fresh=1.0, autoencoder_epochs=1, epochs=1, lam=0.0).fit(few_aux, Draws(("f",)))
+    assert all(torch.equal(defense.state[key], other.state[key]) for key in other.state)
+
+
+def test_noise_on_the_output_is_noise_on_the_decoded_image(fitted_latent: LatentPerturb, batch: Batch) -> None:
+    outside = replace(fitted_latent, fresh=1.0, where="output", rho=0.05)
+    decoded = sent(replace(fitted_latent, rho=0.0), batch)
+    away = (sent(outside, batch) - decoded).flatten(1).norm(dim=1) / decoded.flatten(1).norm(dim=1)
+    assert away.max() <= 0.05 + 1e-6  # less where pixels end at 0 and 1
+    assert away.min() > 0.02
+
+
+def test_the_control_of_a_stack_loses_its_noise(few_aux: Images) -> None:
+    """`kind="bottleneck", beta=0, lam=0`: the transform trained for the task alone."""
+    free, dear = (
+        LatentPerturb(kind="bottleneck", beta=beta, lam=0.0, autoencoder_epochs=4, epochs=20).fit(
+            few_aux, Draws(("f",))
+        )
+        for beta in (0.0, 1e-2)
+    )
+    batch = held(few_aux, V, 1)
+    spread = [float((sent(d, batch) - sent(d, batch, "other")).square().mean()) for d in (free, dear)]
+    assert spread[0] < 0.5 * spread[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"kind": "noise"}, "kind"),
+        ({"rho": -1.0}, "rho"),
+        ({"beta": float("inf")}, "beta"),
+        ({"fresh": 1.5}, "fresh"),
+        ({"lam": -0.1}, "lam"),
+        ({"cap": 0.0}, "cap"),
+        ({"adversaries": ()}, "adversaries"),
+        ({"adversaries": ("mlp", "mlp")}, "each family once"),
+        ({"adversaries": ("unet",)}, "adversaries"),
+        ({"latent": 0}, "latent"),
+        ({"epochs": 0}, "epochs"),
+        ({"adversary_steps": 6}, "adversary_steps"),
+        ({"where": "output"}, "plain noise"),
+        ({"still": True}, "still"),
+        ({"where": "output", "fresh": 1.0, "kind": "code"}, "plain noise"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(fields: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        LatentPerturb(**fields)
+
+
+@pytest.mark.parametrize("variant", ["eot", "range"])
+def test_further_attacks_run_and_stay_where_they_say(
+    fitted_latent: LatentPerturb, studied: Mapping[str, Tensor], few_aux: Images, batch: Batch, variant: str
+) -> None:
+    few = Batch(batch.x[:3], batch.y[:3])
+    view = replace(seen(net_of("lenet", 1, 10), few, 10, fitted_latent, aux=few_aux), studied=studied)
+    guess = AdaptiveMatching(steps=6, tv=1e-3, variant=variant).answer(view, Draws(("a",), range(3)))
+    assert guess.x.shape == few.x.shape
+    assert guess.loss.isfinite().all()
+    match = fitted_latent.variant(variant, view)
+    if variant == "eot":  # the simulation is the defense, noise included
+        own = Draws(("m",), range(3))
+        assert torch.equal(match.input_map(few.x, own), sent(fitted_latent, few))
+        return
+    assert match.range is not None
+    inside = match.range.decode(match.range.encode(few.x))
+    assert torch.equal(inside, sent(replace(fitted_latent, rho=0.0), few))
+
+
+def test_in_use_the_noise_may_be_left_out(bottleneck: LatentPerturb, batch: Batch) -> None:
+    draws = Draws(("m",), range(V))
+    assert torch.equal(bottleneck.inference(batch, draws).x, sent(bottleneck, batch))
+    still = replace(bottleneck, still=True)
+    one, two = (still.inference(batch, Draws((name,), range(V))).x for name in ("m", "n"))
+    assert torch.equal(one, two)
+    mean = torch.stack([sent(bottleneck, batch, str(i)) for i in range(16)]).mean(0)
+    assert (one - mean).square().mean() < 0.5 * (sent(bottleneck, batch) - mean).square().mean()
+    assert torch.equal(sent(still, batch), sent(bottleneck, batch))  # messages are made as before
+
+
+def test_an_attack_without_a_simulation_is_a_reason() -> None:
+    attack = AdaptiveMatching(variant="eot")
+    assert "ships no variant 'eot'" in attack.unmatched(build("defenses", "prune"))
+    assert attack.unmatched(LatentPerturb()) == ""
+
+
+def test_rounds_with_other_noise_are_inverted_one_by_one(
+    fitted_latent: LatentPerturb, studied: Mapping[str, Tensor], batch: Batch
+) -> None:
+    few = Batch(batch.x[:2], batch.y[:2])
+    view = replace(seen(net_of("lenet", 1, 10), few, 10, fitted_latent, rounds=3), studied=studied)
+    attack, draws = AdaptiveMatching(steps=4, tv=1e-3), Draws(("a",), range(2))
+    single = [
+        attack.reconstruct(replace(view, update=update, rounds=()), draws.at("round", i)).x
+        for i, update in enumerate([view.update, *view.rounds])
+    ]
+    assert torch.allclose(attack.reconstruct(view, draws).x, torch.stack(single).mean(0), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_training_against_adversaries_costs_a_fresh_attacker(digits: Parts) -> None:
+    """At equal beta, paired over 200 images that neither the defense nor the attacker has seen; one-sided 5 %."""
+    left = []
+    raw = digits.client.x[:200]
+    for lam in (0.0, 1.0):
+        defense = LatentPerturb(kind="bottleneck", lam=lam).fit(digits.aux, Draws(("f",)))
+        inverse = best_inverter(defense.study(digits.aux, Draws(("s",))), 1, 32)
+        seen_by_attacker = sent(defense, Batch(raw.unsqueeze(1), digits.client.y[:200, None])).squeeze(1)
+        left.append((inverse(seen_by_attacker) - raw).square().flatten(1).mean(1))
+    gain = left[1] - left[0]
+    assert gain.mean() / (gain.std() / len(gain) ** 0.5) > 1.65
