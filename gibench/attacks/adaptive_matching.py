@@ -13,7 +13,6 @@ from gibench.draws import Draws
 from gibench.engine.labels import matched_labels
 from gibench.engine.local import local_training
 from gibench.engine.objective import Plan
-from gibench.message import mean_message
 from gibench.types import Guess, View
 
 
@@ -21,7 +20,7 @@ from gibench.types import Guess, View
 class AdaptiveMatching(InvertingGradients):
     """`inverting_gradients` through the defense's own `match`; against `none` the two are the same.
 
-    Several observed rounds of the same batch are averaged first; several local steps are simulated.
+    Several observed rounds of the same batch are merged first, as the defense says; several local steps are simulated.
     """
 
     citation: ClassVar[str] = (
@@ -32,7 +31,9 @@ class AdaptiveMatching(InvertingGradients):
     distance: Literal["match", "cos", "l2", "l1"] = "match"  # match: the one that the defense names
 
     def invert(self, view: View, tv: float | Tensor, draws: Draws) -> Guess:
-        return super().invert(replace(view, update=mean_message([view.update, *view.rounds]), rounds=()), tv, draws)
+        assert view.defense is not None
+        merged = view.defense.merged([view.update, *view.rounds])
+        return super().invert(replace(view, update=merged, rounds=()), tv, draws)
 
     def plan(self, view: View) -> Plan:
         """What is matched: the message through the known defense."""
