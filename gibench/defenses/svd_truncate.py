@@ -35,7 +35,7 @@ class SvdTruncate(Defense):
         total = 0.0
         for g in update.values():
             if g is not None and g.dim() > 2:
-                rank = (subspaces(g)[1] > 0).sum(1)
+                rank = (_subspaces(g)[1] != 0).any(2).sum(1)
                 m, n = g.flatten(2).shape[1:]
                 total += float((4 * rank * (m + n)).clamp(max=4 * m * n).double().mean())
             elif g is not None:
@@ -43,16 +43,17 @@ class SvdTruncate(Defense):
         return total
 
     def match(self, view: View) -> Match:
-        """The singular spaces of the message are those that the client kept: compare within them."""
-        kept = {name: subspaces(g) for name, g in view.update.items() if g is not None and g.dim() > 2}
+        """The message's singular spaces are the gradient's own, so that what was dropped lies outside both of them; a
+        simulation is compared in all the rest.
 
-        def project(update: Update, draws: Draws) -> Update:
-            return {
-                name: g if g is None or name not in kept else _within(g, kept[name][0], kept[name][2])
-                for name, g in update.items()
-            }
+        Measured and left: comparing within both spaces alone, worse by 13 to 20 dB, and worse than not knowing.
+        """
+        kept = {name: _subspaces(g) for name, g in view.update.items() if g is not None and g.dim() > 2}
 
-        return Match(transform=project)
+        def inside(update: Update, draws: Draws) -> Update:
+            return {name: g if g is None or name not in kept else _inside(g, *kept[name]) for name, g in update.items()}
+
+        return Match(transform=inside)
 
     def _truncated(self, g: Tensor) -> Tensor:
         if g.dim() <= 2:
@@ -65,13 +66,15 @@ class SvdTruncate(Defense):
         return cut
 
 
-def subspaces(g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U (v, m, k), S (v, k), V^T (v, k, n) of each weight's message; what is beyond its rank is zero."""
+def _subspaces(g: Tensor) -> tuple[Tensor, Tensor]:
+    """U (v, m, k) and V^T (v, k, n) of each weight's message; what is beyond its rank is zero."""
     u, s, vh = torch.linalg.svd(g.flatten(2), full_matrices=False)
     there = s > 1e-5 * s[:, :1]
-    return u * there.unsqueeze(1), s * there, vh * there.unsqueeze(2)
+    return u * there.unsqueeze(1), vh * there.unsqueeze(2)
 
 
-def _within(g: Tensor, u: Tensor, vh: Tensor) -> Tensor:
-    """U U^T G V V^T."""
-    return (u @ (u.mT @ g.flatten(2) @ vh.mT) @ vh).view_as(g)
+def _inside(g: Tensor, u: Tensor, vh: Tensor) -> Tensor:
+    """G - (I - U U^T) G (I - V V^T)."""
+    rows = g.flatten(2)
+    left = rows - u @ (u.mT @ rows)
+    return (rows - left + (left @ vh.mT) @ vh).view_as(g)

@@ -36,12 +36,12 @@ def test_the_least_rank_that_holds_the_energy_at_the_least_error(eta: float, b: 
 
 
 @pytest.mark.parametrize("eta", [0.5, 0.9])
-def test_within_its_spaces_the_simulation_at_the_true_image_is_the_message(eta: float, digits: Parts) -> None:
+def test_but_for_what_was_dropped_the_simulation_at_the_true_image_is_the_message(eta: float, digits: Parts) -> None:
     net, batch, defense = net_of("lenet", 1, 10), held(digits.test, 3, 2), SvdTruncate(eta=eta)
     view = seen(net, batch, 10, defense)
     known, blind = (Objective(view, Plan(m, batch.y)) for m in (defense.match(view), Match()))
     assert known.distance(batch.x, batch.y, DRAWS).abs().max() < 1e-6
-    assert known.distance(batch.x.roll(1, -1), batch.y, DRAWS).min() > 1e-2
+    assert known.distance(batch.x.roll(4, -1), batch.y, DRAWS).min() > 1e-3
     assert blind.distance(batch.x, batch.y, DRAWS).min() > 1e-3
 
 
