@@ -54,6 +54,14 @@ def clip_each(update: Update, bound: float) -> Update:
     return {name: None if g is None else g * scale.view(-1, *[1] * (g.dim() - 1)) for name, g in update.items()}
 
 
+def fitted(update: Update, seen: Update) -> Tensor:
+    """The factor that brings a simulated gradient closest to what was seen, (v,); differentiable and positive."""
+    pairs = [(a, b) for name, a in update.items() if a is not None and (b := seen[name]) is not None]
+    dot = torch.stack([(a * b).flatten(1).sum(1) for a, b in pairs]).sum(0)
+    square = torch.stack([a.flatten(1).square().sum(1) for a, _ in pairs]).sum(0)
+    return (dot / (square + 1e-30)).clamp(min=1e-6)
+
+
 def mean_gradient(
     net: nn.Module,
     batch: Batch,

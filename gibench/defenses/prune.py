@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
+from gibench.gradients import fitted
 from gibench.message import mean_message
 from gibench.sparse import largest, owed, released, sparse_bytes, support, with_owed
 from gibench.types import Match, Memory, Update, View
@@ -60,16 +61,14 @@ class Prune(Defense):
         """The support is visible: the message is compared there. Elsewhere the gradient is smaller than all that was
         sent, so that a simulation counts with what it has beyond. What a client owes is unknown: support alone.
         """
-        seen = support(view.update)
         if self.feedback:
-            return Match(mask=seen, linear=False)
+            return Match(mask=support(view.update), linear=False)
+        seen = {name: g != 0 for name, g in view.update.items() if g is not None}
         least = self._least(view.update)
 
         def beyond(update: Update, draws: Draws) -> Update:
-            scale = _fitted(update, view.update)
-            return {
-                name: None if g is None else _excess(g, scale, seen[name], least[name]) for name, g in update.items()
-            }
+            scale = fitted({k: None if g is None else g * seen[k] for k, g in update.items()}, view.update)
+            return {k: None if g is None else _excess(g, scale, seen[k], least[k]) for k, g in update.items()}
 
         return Match(transform=beyond)
 
@@ -86,17 +85,8 @@ class Prune(Defense):
         return own if self.scope == "layer" else dict.fromkeys(own, torch.stack(list(own.values())).amin(0))
 
 
-def _fitted(update: Update, seen: Update) -> Tensor:
-    """The factor that brings a simulated gradient closest to what was sent, (v,); 1 at the true image."""
-    pairs = [(a, b) for name, a in update.items() if a is not None and (b := seen[name]) is not None]
-    dot = torch.stack([(a * b).flatten(1).sum(1) for a, b in pairs]).sum(0)
-    square = torch.stack([(a * (b != 0)).flatten(1).square().sum(1) for a, b in pairs]).sum(0)
-    return (dot / (square + 1e-30)).clamp(min=1e-6)
-
-
-def _excess(g: Tensor, scale: Tensor, seen: Tensor | None, least: Tensor) -> Tensor:
+def _excess(g: Tensor, scale: Tensor, seen: Tensor, least: Tensor) -> Tensor:
     """`g` scaled where something was sent, elsewhere what it has beyond `least`."""
-    assert seen is not None
     scale, least = (t.view(-1, *[1] * (g.dim() - 1)) for t in (scale, least))
     g = g * scale
     return torch.where(seen, g, g - g.clamp(-least, least))

@@ -1,5 +1,7 @@
 """Quantisation: few magnitudes, the right mean, and a simulation that has a slope."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scene import flat, held, net_of, seen
@@ -10,7 +12,7 @@ from gibench.draws import Draws
 from gibench.engine.labels import labels_of
 from gibench.engine.objective import Objective, Plan
 from gibench.gradients import mean_gradient
-from gibench.types import Match, Update
+from gibench.types import Update, same_update
 
 
 def gradient(digits: Parts, v: int) -> Update:
@@ -69,7 +71,7 @@ def test_ever_sharper_tanh_are_the_signs_that_were_sent(digits: Parts) -> None:
     plain = gradient(digits, 3)
     sent = flat(Quantize(mode="sign").message(plain, Draws(("m",), range(3)), {}))
     apart = [
-        float((flat({k: soft_signs(g, sharp) for k, g in plain.items()}) - sent).norm() / sent.norm())
+        float((flat(soft_signs(plain, Draws(("a",)), sharp)) - sent).norm() / sent.norm())
         for sharp in (1.0, 20.0, 1e3, 1e9)
     ]
     assert apart == sorted(apart, reverse=True)
@@ -80,7 +82,8 @@ def test_ever_sharper_tanh_are_the_signs_that_were_sent(digits: Parts) -> None:
 def test_the_true_image_explains_the_message_best_and_better_than_without_knowing(mode: str, digits: Parts) -> None:
     net, batch, defense = net_of("lenet", 1, 10), held(digits.test, 4, 1), Quantize(mode=mode, levels=3)
     view, draws = seen(net, batch, 10, defense), Draws(("a",), range(4))
-    known, blind = (Objective(view, Plan(m, batch.y)) for m in (defense.match(view), Match()))
+    match = defense.match(view)
+    known, blind = (Objective(view, Plan(m, batch.y)) for m in (match, replace(match, transform=same_update)))
     true, near = (known.distance(x, batch.y, draws) for x in (batch.x, batch.x.lerp(batch.x.roll(1, -1), 0.3)))
     assert (true < near).all()
     assert (true < blind.distance(batch.x, batch.y, draws)).all()

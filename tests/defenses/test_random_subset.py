@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from scene import flat, held, net_of, seen
+from scene import flat, held, net_of, same, seen
 
 from gibench.datasets import Parts
 from gibench.defenses.random_subset import RandomSubset
 from gibench.draws import Draws
 from gibench.engine.objective import Objective, Plan
 from gibench.gradients import mean_gradient
+from gibench.registry import build
+from gibench.stack import stacked
 from gibench.types import Match
 
 DRAWS = Draws(("m",), range(6))
@@ -48,3 +50,15 @@ def test_on_the_subset_the_simulation_at_the_true_image_is_the_message(digits: P
     known, blind = (Objective(view, Plan(m, batch.y)) for m in (defense.match(view), Match(linear=False)))
     assert known.distance(batch.x, batch.y, DRAWS).abs().max() < 1e-6
     assert blind.distance(batch.x, batch.y, DRAWS).min() > 0.1
+
+
+def test_in_a_stack_it_still_says_how_its_messages_merge_and_where_to_compare(digits: Parts) -> None:
+    net, batch = net_of("lenet", 1, 10), held(digits.test, 6, 1)
+    stack = stacked([build("defenses", "noise(sigma=1, relative=true)"), RandomSubset(share=0.3)])
+    view = seen(net, batch, 10, stack, rounds=3)
+    messages = [view.update, *view.rounds]
+    assert same(stack.merged(messages), RandomSubset(share=0.3).merged(messages))
+    match, alone = stack.match(view), build("defenses", "noise(sigma=1, relative=true)").match(view)
+    for name, g in view.update.items():
+        assert torch.equal(match.mask[name], alone.mask[name] * (g != 0))
+    assert not match.linear
