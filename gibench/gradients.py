@@ -46,6 +46,22 @@ def alone(batch: Batch) -> tuple[Batch, Tensor]:
     return Batch(batch.x[owner, place].unsqueeze(1), batch.y[owner, place].unsqueeze(1), noise=noise), owner
 
 
+def clip_each(update: Update, bound: float) -> Update:
+    """Scale every row's whole gradient, {name: (n, *shape)} with a row per image or victim, to a norm of at most
+    `bound`."""
+    square = torch.stack([g.flatten(1).square().sum(1) for g in update.values() if g is not None]).sum(0)
+    scale = (bound / (square + 1e-30).sqrt()).clamp(max=1)
+    return {name: None if g is None else g * scale.view(-1, *[1] * (g.dim() - 1)) for name, g in update.items()}
+
+
+def fitted(update: Update, seen: Update) -> Tensor:
+    """The factor that brings a simulated gradient closest to what was seen, (v,); differentiable and positive."""
+    pairs = [(a, b) for name, a in update.items() if a is not None and (b := seen[name]) is not None]
+    dot = torch.stack([(a * b).flatten(1).sum(1) for a, b in pairs]).sum(0)
+    square = torch.stack([a.flatten(1).square().sum(1) for a, _ in pairs]).sum(0)
+    return (dot / (square + 1e-30)).clamp(min=1e-6)
+
+
 def mean_gradient(
     net: nn.Module,
     batch: Batch,

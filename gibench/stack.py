@@ -117,6 +117,10 @@ class Stack(Defense):
         own = [part for part in self.parts if _overrides(part, "upload_bytes")]
         return own[-1].upload_bytes(update) if own else super().upload_bytes(update)
 
+    def merged(self, messages: list[Update]) -> Update:
+        own = [part for part in self.parts if _overrides(part, "merged")]
+        return own[-1].merged(messages) if own else super().merged(messages)
+
     def unfit(self, net: nn.Module, shape: tuple[int, int, int], clients: int) -> str:
         return next((problem for part in self.given if (problem := part.unfit(net, shape, clients))), "")
 
@@ -188,7 +192,7 @@ def _composed(first: Match, then: Match) -> Match:
 def _both(a: Update | None, b: Update | None) -> Update | None:
     if a is None or b is None:
         return b if a is None else a
-    return {name: None if m is None or b[name] is None else m & cast(Tensor, b[name]) for name, m in a.items()}
+    return {name: None if m is None or b[name] is None else m * cast(Tensor, b[name]) for name, m in a.items()}
 
 
 def _chain(first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

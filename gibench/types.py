@@ -125,7 +125,7 @@ class Match:
     distance: Literal["cos", "l2", "l1"] = "cos"  # between the simulated and the observed message
     labels: Literal["given", "inferred", "joint"] = "given"  # inferred even where given; joint: searched with the image
     linear: bool = True  # the last bias arrives exactly, so that linear matching holds
-    mask: Update | None = None  # entries to compare; None compares all that are shared
+    mask: Update | None = None  # entries to compare, or factors before comparing; None compares all that are shared
     weight: Mapping[str, float] | None = None  # of a parameter's entries in the distance, 1 if absent, 0 leaves it out
     size: float = 0.0  # weight of the simulated message's squared norm, relative to the observed one's
     input_map: Callable[[Tensor, Draws], Tensor] = same_image  # raw image -> what the model sees, fresh randomness

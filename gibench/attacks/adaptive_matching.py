@@ -15,7 +15,6 @@ from gibench.engine.assignment import in_order_of
 from gibench.engine.labels import matched_labels
 from gibench.engine.local import local_training
 from gibench.engine.objective import Plan
-from gibench.message import mean_message
 from gibench.types import Guess, View
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 class AdaptiveMatching(InvertingGradients):
     """`inverting_gradients` through the defense's own `match`; against `none` the two are the same.
 
-    Several observed rounds of the same batch are averaged first, or inverted one by one where the defense changes
-    images at every use; several local steps are simulated.
+    Several observed rounds of the same batch are merged first, as the defense says, or inverted one by one where it
+    changes images at every use; several local steps are simulated.
     """
 
     citation: ClassVar[str] = (
@@ -43,9 +42,10 @@ class AdaptiveMatching(InvertingGradients):
         return "" if self.variant in known else f"{defense.entry_name()} ships no variant '{self.variant}' of its match"
 
     def invert(self, view: View, tv: float | Tensor, draws: Draws) -> Guess:
+        assert view.defense is not None
         messages = [view.update, *view.rounds]
         if len(messages) == 1 or self.plan(view).match.rounds == "mean":
-            return super().invert(replace(view, update=mean_message(messages), rounds=()), tv, draws)
+            return super().invert(replace(view, update=view.defense.merged(messages), rounds=()), tv, draws)
         once, views = super().invert, [replace(view, update=message, rounds=()) for message in messages]
         found = [once(one, tv, draws.at("round", i)) for i, one in enumerate(views)]
         first = found[0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
+from gibench.message import mean_message
 from gibench.registry import Entry
 from gibench.types import Batch, Images, Local, Match, Memory, Update, View
 
@@ -112,6 +113,10 @@ class Defense(Entry):
     def upload_bytes(self, update: Update) -> float:
         """Mean size of one client's message, given some; 4 bytes for every entry that is shared."""
         return float(sum(4 * g[0].numel() for g in update.values() if g is not None))
+
+    def merged(self, messages: list[Update]) -> Update:
+        """What several messages about one batch and model tell together to someone who knows this defense."""
+        return mean_message(messages)
 
     def match(self, view: View) -> Match:
         """The adaptive attack: how someone who knows this defense simulates it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from gibench.accounting import epsilon
 from gibench.bounds import GALLERY, gaussian, rero
 from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
-from gibench.gradients import alone, mean_gradient
+from gibench.gradients import alone, clip_each, mean_gradient
 from gibench.types import Batch, Match, Memory, Update, View
 
 
@@ -83,10 +82,3 @@ class DPSGD(Defense):
             "rero_bound": float(gaussian(1 / GALLERY, mu)),
             "rero_bound_training": rero(1 / GALLERY, sigma, rate, exposure.rounds),
         }
-
-
-def clip_each(update: Update, bound: float) -> Update:
-    """Scale every image's whole gradient, {name: (n, *shape)} with a row per image, to a norm of at most `bound`."""
-    square = torch.stack([g.flatten(1).square().sum(1) for g in update.values() if g is not None]).sum(0)
-    scale = (bound / (square + 1e-30).sqrt()).clamp(max=1)
-    return {name: None if g is None else g * scale.view(-1, *[1] * (g.dim() - 1)) for name, g in update.items()}

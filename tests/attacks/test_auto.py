@@ -164,8 +164,7 @@ def test_flag_masked_a_wrong_mask(digits: Parts, monkeypatch: pytest.MonkeyPatch
     true = type(view.defense).match
 
     def wrong(self: object, view: View) -> object:
-        match = true(self, view)
-        return replace(match, mask={k: ~m for k, m in match.mask.items()})
+        return replace(true(self, view), mask={k: g == 0 for k, g in view.update.items()})
 
     monkeypatch.setattr(type(view.defense), "match", wrong)
     assert "masked" in raised(view, batch, answered(view))
