@@ -50,7 +50,7 @@ def utility_of(
 
 def _classified(net: nn.Module, defense: Defense, images: Images, draws: Draws, memory: Memory) -> Tensor:
     """Logits of one image per member of the draws, (n, k)."""
-    x = defense.images(Batch(images.x.unsqueeze(1), images.y.unsqueeze(1)), draws).x
+    x = defense.inference(Batch(images.x.unsqueeze(1), images.y.unsqueeze(1)), draws).x
     params = defense.weights(net, draws.at("weights"), memory_of(memory, draws.members))
     if params is None:
         out: Tensor = net(x.squeeze(1))

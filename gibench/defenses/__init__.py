@@ -60,6 +60,10 @@ class Defense(Entry):
         """Data: what the model sees instead of the client's images."""
         return batch
 
+    def inference(self, batch: Batch, draws: Draws) -> Batch:
+        """Data: what the trained model is shown of images to classify; the same as in training unless it says so."""
+        return self.images(batch, draws)
+
     def network(self, net: nn.Module) -> nn.Module:
         """Model: the architecture that is trained instead."""
         return net
