@@ -11,6 +11,7 @@ from gibench.types import Images
 
 POOL = 256  # public images to mix with
 TRIES = 64  # weights drawn per image; that none of them meets a bound of 0.65 has a chance of 1e-10 for two images
+RIDGE = 1e-3  # added to the variance of every pixel where a pool's covariance is inverted
 
 
 def public_pool(aux: Images, draws: Draws) -> dict[str, Tensor]:
@@ -39,3 +40,28 @@ def mixed(own: Tensor, others: Tensor, weights: Tensor) -> Tensor:
     """The weighted sum of each own value (v, b, ...) and its others (v, b, k - 1, ...), by weights (v, b, k)."""
     everything = torch.cat([own.unsqueeze(2), others], 2)
     return torch.einsum("vbk,vbk...->vb...", weights, everything)
+
+
+def unmixed(x: Tensor, pool: Tensor, k: int) -> Tensor:
+    """Mixtures (n, c, h, w) of k images, k - 1 of them from a known pool, with those found and taken out.
+
+    Orthogonal matching pursuit after whitening by the pool's own covariance, which takes out what images have in
+    common; with F the centred pool, (F^T F / n + r)^-1 F^T = F^T (F F^T / n + r)^-1, so that only n x n is inverted.
+    """
+    mean = pool.mean(0)
+    flat = (pool - mean).flatten(1)
+    inner = flat @ flat.T
+    whitened = torch.linalg.inv(inner / len(pool) + RIDGE * torch.eye(len(pool)).to(pool))
+    likeness, gram = (x - mean).flatten(1) @ flat.T @ whitened, inner @ whitened
+    length, left = gram.diagonal().clamp(min=1e-12).sqrt(), likeness
+    chosen, weights = torch.zeros(len(x), 0, dtype=torch.long, device=x.device), x.new_zeros(len(x), 0)
+    for _ in range(k - 1):
+        best = (left / length).scatter(1, chosen, -torch.inf).argmax(1, keepdim=True)
+        chosen = torch.cat([chosen, best], 1)
+        among = gram[chosen[:, :, None], chosen[:, None, :]] + 1e-6 * torch.eye(chosen.shape[1]).to(x)
+        weights = torch.linalg.solve(among, likeness.gather(1, chosen))
+        left = likeness - torch.einsum("nj,njp->np", weights, gram[chosen])
+    weights = weights.clamp(0, 1)
+    rest = x - torch.einsum("nj,nj...->n...", weights, pool[chosen])
+    own = (1 - weights.sum(1)).clamp(min=0.05).view(-1, 1, 1, 1)
+    return (rest / own).clamp(0, 1)

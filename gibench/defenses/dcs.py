@@ -34,8 +34,8 @@ class DCS(Defense):
         "AAAI 2024, arXiv 2209.05724"
     )
     place = "gradient"
-    knob = "lam_y"
-    sweep = (0.3, 0.5, 0.7, 0.9)
+    knob = "lam_x"
+    sweep = (0.0, 0.003, 0.01, 0.03, 0.1)
     stochastic: ClassVar[bool] = True
     lam_y: Annotated[float, Field(ge=0, le=1)] = 0.7
     lam_x: Weight = 0.01

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
-from gibench.learned.inverter import learn_inverters
 from gibench.mixing import mixed, partners, public_pool, shares
 from gibench.types import Batch, Images, Match, View
-from gibench.undo import undoing
+from gibench.undo import study_images, undoing
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,11 @@ class InstaHide(Defense):
         return batch
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
-        def unsigned(x: Tensor, own: Draws) -> Tensor:
-            labels = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)
-            sent = self.images(Batch(x.unsqueeze(1), labels), own.of(range(len(x))))
-            return without_signs(sent.x.squeeze(1))
-
-        return learn_inverters(aux.x, unsigned, draws)
+        return study_images(self, aux, draws, without_signs)
 
     def match(self, view: View) -> Match:
         """Invert to the encoding, take the absolute value, which undoes the signs, then an inverse network."""
-        undo = undoing(view)
-        return Match(post=lambda x: undo(without_signs(x)))
+        return Match(post=undoing(view, without_signs))
 
 
 def without_signs(x: Tensor) -> Tensor:

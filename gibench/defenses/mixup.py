@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
-from gibench.mixing import mixed, partners, public_pool, shares
+from gibench.mixing import mixed, partners, public_pool, shares, unmixed
 from gibench.types import Batch, Images, Match, View
 from gibench.undo import study_images, undoing
 
@@ -55,9 +55,14 @@ class Mixup(Defense):
         return batch
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
-        return study_images(self, aux, draws)
+        return study_images(self, aux, draws, self._without_pool)
 
     def match(self, view: View) -> Match:
-        """Invert to the mixture, its mixed labels searched with it where they matter, then an inverse network."""
+        """Invert to the mixture, its mixed labels searched with it where they matter; find and take out the known
+        images; an inverse network mends what is left. The network alone is far weaker.
+        """
         one_step = view.shape[0] == 1 and (view.local is None or view.local.epochs == 1)
-        return Match(labels="given" if one_step else "joint", post=undoing(view))
+        return Match(labels="given" if one_step else "joint", post=undoing(view, self._without_pool))
+
+    def _without_pool(self, x: Tensor) -> Tensor:
+        return unmixed(x, self.state["x"], self.k)

@@ -61,10 +61,10 @@ class Obfuscate(Defense):
             basis = basis[: max(1, round((1 - self.strength) * len(basis)))]
             part = (centred.flatten(2) @ basis.T @ basis).view_as(x)
             return replace(batch, x=(self.state["mean"] + part).clamp(0, 1))
-        left, right = self.keys()
+        left, right = self.rotations()
         return replace(batch, x=(4 * (left @ centred @ right.T)).sigmoid())  # a public map to [0, 1], invertible
 
-    def keys(self) -> tuple[Tensor, Tensor]:
+    def rotations(self) -> tuple[Tensor, Tensor]:
         """The orthogonal matrices that rotate left and right singular vectors."""
         return torch.matrix_exp(self.strength * self.state["rows"]), torch.matrix_exp(
             self.strength * self.state["columns"]
@@ -77,7 +77,7 @@ class Obfuscate(Defense):
         """Invert to the obfuscated image, then undo: exactly where the key is all there is, else by a network."""
         if self.kind != "svd_keyed":
             return Match(post=undoing(view))
-        left, right = self.keys()
+        left, right = self.rotations()
         return Match(post=lambda x: left.T @ (x.clamp(1e-6, 1 - 1e-6).logit() / 4) @ right + self.state["mean"])
 
 
