@@ -17,6 +17,8 @@ from gibench.operations import OPERATIONS, transformed
 from gibench.types import Batch, Images, Match, View
 from gibench.undo import study_images, undoing
 
+NOTHING = -1  # fills up policies that are shorter than others
+
 
 def policies_of(text: str) -> list[list[int]]:
     """`3-1-7+43-18-18` -> [[3, 1, 7], [43, 18, 18]]. Raises ValueError for what is not such a list."""
@@ -60,18 +62,17 @@ class ATS(Defense):
             return batch
         policies, b = policies_of(self.policy), batch.y.shape[1]
         longest = max(len(one) for one in policies)
+        table = torch.tensor([one + [NOTHING] * (longest - len(one)) for one in policies])
         which = (draws.at("policy").uniform(b) * len(policies)).long().flatten()
         signs = 1 - 2 * (draws.at("signs").uniform(b, longest) < 0.5).long().flatten(0, 1)
-        x = batch.x.detach().flatten(0, 1)
-        out = torch.empty_like(x)
-        kinds, group = torch.cat([which[:, None], signs], 1).unique(dim=0, return_inverse=True)
-        for i, (chosen, *sign) in enumerate(kinds.tolist()):  # at most 2^3 per policy, however many images
-            members = (group == i).to(x.device)
-            images = x[members]
-            for operation, s in zip(policies[chosen], sign, strict=False):
-                images = transformed(images, OPERATIONS[operation], s, self.scale).clamp(0, 1)
-            out[members] = images
-        return replace(batch, x=out.view_as(batch.x))
+        x = batch.x.detach().flatten(0, 1).clone()
+        for place in range(longest):
+            steps, group = torch.stack([table[which, place], signs[:, place]], 1).unique(dim=0, return_inverse=True)
+            for i, (operation, sign) in enumerate(steps.tolist()):  # at most two per policy, however many images
+                if operation != NOTHING:
+                    members = (group == i).to(x.device)
+                    x[members] = transformed(x[members], OPERATIONS[operation], sign, self.scale).clamp(0, 1)
+        return replace(batch, x=x.view_as(batch.x))
 
     def inference(self, batch: Batch, draws: Draws) -> Batch:
         return batch

@@ -70,9 +70,9 @@ class DCS(Defense):
         Paper: kept in [0, 1], where it stops at a distance that is not stated: without either they leave the images
         by far. Sought at the weights that the server sent, also within local training.
         """
-        chosen = (draws.uniform(batch.y.shape[1]) * len(self.state["x"])).long().to(batch.x.device)
-        y = self.state["y"][chosen]
-        x, p = (t.detach().flatten(0, 1) for t in (batch.x, 0.7 * self.state["x"][chosen] + 0.3 * batch.x))
+        chosen = (draws.at("proxies").uniform(batch.y.shape[1]) * len(self.state["x"])).long().to(batch.x.device)
+        others, y = (self.state[part][chosen].to(batch.x) for part in "xy")
+        x, p = (t.detach().flatten(0, 1) for t in (batch.x, 0.7 * others + 0.3 * batch.x))
         target = mean_gradient(net, Batch(x.unsqueeze(1), batch.y.flatten(0, 1).unsqueeze(1)))
         shown = net(x).detach()
         optimizer = torch.optim.Adam([p.requires_grad_()], lr=0.1)

@@ -1,6 +1,7 @@
 """ATS: each operation against its definition, only listed ones used, fresh and even draws of policies and signs."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from gibench.engine.objective import Objective, Plan
 from gibench.learned.inverter import learn_inverters
 from gibench.message import transmitted
 from gibench.operations import OPERATIONS, transformed
+from gibench.registry import build
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_every_operation_keeps_the_shape_and_scale_zero_changes_nothing(operatio
         if operation.startswith("color") and images.shape[1] == 1:
             assert torch.equal(out, images)
         elif operation not in ("color0", "solarize0"):
-            assert (out - images).abs().max() > 0.01
+            assert (out - images).abs().max() > 1e-3
 
 
 def test_operations_follow_their_definitions(x: Tensor) -> None:
@@ -79,7 +81,7 @@ def test_operations_follow_their_definitions(x: Tensor) -> None:
     assert torch.allclose(wide.amin((2, 3)), torch.zeros(6, 3), atol=1e-5)
     assert torch.allclose(wide.amax((2, 3)), torch.ones(6, 3), atol=1e-5)
     even = transformed(x * 0.3, "equalize5", 1, 1.0)[:, 0].flatten(1).sort().values
-    assert (even - torch.linspace(0, 1, even.shape[1])).abs().max() < 0.15
+    assert (even - torch.linspace(0, 1, even.shape[1])).abs().mean() < 0.05
     assert (
         transformed(x, "rotate9", 1, 1.0)[..., side // 2, side // 2].sub(x[..., side // 2, side // 2]).abs().max() < 0.3
     )
@@ -120,7 +122,11 @@ def test_policies_that_do_not_exist_are_refused() -> None:
 def test_the_simulation_is_exact_at_the_transformed_image(digits: Parts) -> None:
     defense, batch = ATS(), held(digits.test, 4, 1, torch.float64)
     view = seen(net_of("lenet", 1, 10).double(), batch, 10, defense)
-    object.__setattr__(view, "studied", learn_inverters(digits.aux.x[:20], lambda x, d: x, Draws(("s",)), epochs=1))
+    learned = learn_inverters(digits.aux.x[:20], lambda x, d: x, Draws(("s",)), epochs=1)
+    view = replace(view, studied=learned)
+    attack = build("attacks", "adaptive_matching(tv=0.01)")
+    assert attack.hindrance(replace(view, aux=digits.aux)) == ""  # it has no state, but was studied
+    assert "defense_params" in attack.hindrance(replace(view, aux=digits.aux, studied={}))
     match = defense.match(view)
     sent = transmitted(defense, batch, Draws(("test message",), range(4)).at(0))
     objective = Objective(view, Plan(match, matched_labels(match, view)))

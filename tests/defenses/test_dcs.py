@@ -93,7 +93,7 @@ def test_the_search_conceals(net: nn.Module, digits: Parts) -> None:
         with torch.no_grad():
             return (net(p.x.flatten(0, 1)) - net(batch.x.flatten(0, 1))).norm(dim=1)
 
-    assert (alike(found) > alike(start) + 0.1).all()
+    assert float((alike(found) - alike(start)).mean()) > 0.1
     assert (away(found) > away(start)).all()
     assert float(moved(close).mean()) < 0.5 * float(moved(start).mean())
     assert torch.equal(start.y, found.y)

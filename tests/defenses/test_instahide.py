@@ -49,10 +49,10 @@ def test_signs_are_balanced_and_fresh_for_entry_image_victim_and_round(defense: 
 
 
 def test_more_images_hide_more_of_what_the_signs_cannot(defense: InstaHide, ihc: Parts) -> None:
-    batch = held(ihc.test, 16, 1)
+    batch = held(ihc.test, 48, 1)
     likeness = []
     for k in defense.sweep:
-        sent = (2 * replace(defense, k=k).images(batch, Draws(("m",), range(16))).x - 1).abs().flatten(1)
+        sent = (2 * replace(defense, k=k).images(batch, Draws(("m",), range(48))).x - 1).abs().flatten(1)
         pairs = torch.stack([sent, (2 * batch.x - 1).abs().flatten(1)], 1)
         likeness.append(float(torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).mean()))
     assert likeness == sorted(likeness, reverse=True)

@@ -1,5 +1,7 @@
 """mixup: the weights, that images and labels are mixed by the same ones, and what its attacker searches for."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -92,8 +94,8 @@ def test_the_simulation_is_exact_at_the_mixture(b: int, digits: Parts) -> None:
     defense, batch = fitted(Mixup(), digits, 64), held(digits.test, 3, b, torch.float64)
     view = seen(net_of("lenet", 1, 10).double(), batch, 10, defense)
     sent = transmitted(defense, batch, Draws(("test message",), range(3)).at(0))
-    object.__setattr__(view, "studied", learn_inverters(digits.aux.x[:20], lambda x, d: x, Draws(("s",)), epochs=1))
-    match = defense.match(view)
+    learned = learn_inverters(digits.aux.x[:20], lambda x, d: x, Draws(("s",)), epochs=1)
+    match = defense.match(replace(view, studied=learned))
     assert (matched_labels(match, view) is None) is (b > 1)  # soft labels are searched for where they matter
     objective = Objective(view, Plan(match, matched_labels(match, view)))
     draws = Draws(("a",), range(3))

@@ -72,7 +72,7 @@ def test_principal_components_lose_the_variance_of_those_that_are_dropped(ihc: P
     part = flat @ basis[:16].T @ basis[:16]
     spectrum = torch.linalg.svdvals(flat)
     assert float((flat - part).square().sum()) == pytest.approx(float(spectrum[16:].square().sum()))
-    batch = held(aux, 4, 2)
+    batch = held(aux, 4, 2, torch.float64)
     assert torch.allclose(
         defense.images(batch, DRAWS).x, (mean + part[:8].view_as(aux.x[:8])).clamp(0, 1).view_as(batch.x)
     )
@@ -89,8 +89,7 @@ def test_the_simulation_is_exact_at_the_obfuscated_image(kind: str, ihc: Parts, 
     aux = Images(digits.aux.x[:64].double(), digits.aux.y[:64])
     defense, batch = Obfuscate(kind=kind, strength=0.9).fit(aux, Draws(("f",))), held(digits.test, 4, 1, torch.float64)
     view = seen(net_of("lenet", 1, 10).double(), batch, 10, defense)
-    object.__setattr__(view, "studied", defense.study(Images(aux.x[:8].float(), aux.y[:8]), Draws(("s",))))
-    match = defense.match(view)
+    match = defense.match(replace(view, studied=defense.study(Images(aux.x[:8], aux.y[:8]), Draws(("s",)))))
     sent = transmitted(defense, batch, Draws(("test message",), range(4)).at(0))
     objective = Objective(view, Plan(match, matched_labels(match, view)))
     assert objective(sent.x, batch.y, Draws(("a",), range(4))).max() < 1e-6
