@@ -75,6 +75,9 @@ class Stack(Defense):
     def images(self, batch: Batch, draws: Draws) -> Batch:
         return reduce(lambda b, part: part[1].images(b, draws.at(part[0])), enumerate(self.parts), batch)
 
+    def inference(self, batch: Batch, draws: Draws) -> Batch:
+        return reduce(lambda b, part: part[1].inference(b, draws.at(part[0])), enumerate(self.parts), batch)
+
     def network(self, net: nn.Module) -> nn.Module:
         return reduce(lambda n, part: part.network(n), self.parts, net)
 

@@ -303,13 +303,14 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
         *names("defenses"),
         'latent_perturb(kind="bottleneck", autoencoder_epochs=1, epochs=1)',
         'latent_perturb(kind="code", epochs=1, still=true)',
+        'obfuscate(kind="svd_keyed")',
+        'obfuscate(kind="pca")',
     ],
 )
 @pytest.mark.parametrize("protocol", ["fedsgd", "fedavg"])
 def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, protocol: str) -> None:
     """One epoch on real images; noise at inference is each image's own, not one draw for all."""
-    if spec == "latent_perturb":
-        spec += "(autoencoder_epochs=1, epochs=1)"
+    spec = {"latent_perturb": "latent_perturb(autoencoder_epochs=1, epochs=1)", "dcs": "dcs(steps=2)"}.get(spec, spec)
     few = replace(
         digits,
         client=Images(digits.client.x[:40], digits.client.y[:40]),

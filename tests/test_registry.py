@@ -15,7 +15,18 @@ EVERY = [(kind, name) for kind in KINDS for name in names(kind)]
 REQUIRED = {
     "datasets": {"digits", "ihc", "medmnist", "pneumoniamnist", "cifar10", "mnist", "fashion_mnist"},
     "models": {"lenet", "convnet", "resnet18", "mlp"},
-    "defenses": {"none", "prune", "dpsgd", "latent_perturb"},
+    "defenses": {
+        "none",
+        "prune",
+        "dpsgd",
+        "latent_perturb",
+        "mixup",
+        "instahide",
+        "ats",
+        "obfuscate",
+        "label_flip",
+        "dcs",
+    },
     "attacks": {
         "prior_only",
         "analytic_fc",
@@ -163,7 +174,7 @@ def test_short_names_are_presets_of_one_entry() -> None:
 @pytest.mark.parametrize(
     ("kind", "spec", "told"),
     [
-        ("defenses", "prun", ["unknown defense 'prun'", "did you mean 'prune'?", "dpsgd, latent_perturb, none"]),
+        ("defenses", "prun", ["unknown defense 'prun'", "did you mean 'prune'?", "latent_perturb, mixup, none"]),
         ("attacks", "inverting_gradient", ["unknown attack", "did you mean 'inverting_gradients'?"]),
         ("datasets", "xyzzy", ["unknown dataset 'xyzzy'; allowed: "]),
         ("defenses", "prune(q=0.5)", ["prune has no field 'q'", "its fields are: p"]),

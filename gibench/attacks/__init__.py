@@ -113,7 +113,7 @@ def _lacking(needs: frozenset[str], view: View) -> str:
         "labels": view.labels is not None,
         "aux_data": view.aux is not None,
         "defense_spec": view.defense is not None,
-        "defense_params": view.defense is not None and bool(view.defense.state),
+        "defense_params": view.defense is not None and bool(view.defense.state or view.studied),
         "bn_stats": view.bn is not None,
         "local_hparams": view.local is not None or view.kind == "gradient",
         "active_server": view.planted,

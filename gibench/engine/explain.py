@@ -27,4 +27,6 @@ def matching_loss(view: View, guess: Guess, draws: Draws) -> Tensor:
 
 def unlearned(view: View) -> bool:
     """Whether simulating the defense takes learned state that the view does not hold."""
-    return view.defense is not None and "defense_params" in view.defense.match_needs and not view.defense.state
+    if view.defense is None or view.defense.state or view.studied:
+        return False
+    return "defense_params" in view.defense.match_needs
