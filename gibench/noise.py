@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -31,6 +32,15 @@ class Noisy(nn.Module):
 def draw_noise(net: nn.Module, b: int, draws: Draws, like: Tensor) -> dict[str, Tensor]:
     """Fresh noise of every random layer by its name, (v, b, ...)."""
     return {name: layer.draw(b, draws.at(name), like) for name, layer in _noisy(net).items()}
+
+
+def put_before(net: nn.Module, name: str, make: Callable[[int], nn.Module]) -> nn.Module:
+    """A copy of the net in which the features that reach the linear layer `name` pass `make(their number)` first."""
+    net = copy.deepcopy(net)
+    linear = net.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    net.set_submodule(name, nn.Sequential(make(linear.in_features).to(linear.weight), linear).train(net.training))
+    return net
 
 
 @contextmanager

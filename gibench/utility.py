@@ -22,6 +22,8 @@ def utility_of(
 
     Where clients keep weights of their own, image i is classified by client i, counted around: the mean over clients.
     """
+    entries = sum(p.numel() for p in net.parameters())
+    size = min(1000, max(8, 10**8 // entries))  # images at once: each may need weights of its own
     logits = torch.cat(
         [
             _classified(
@@ -31,7 +33,7 @@ def utility_of(
                 draws.of(part),
                 memory,
             )
-            for part in (range(i, min(i + 1000, len(test.y))) for i in range(0, len(test.y), 1000))
+            for part in (range(i, min(i + size, len(test.y))) for i in range(0, len(test.y), size))
         ]
     ).detach()
     if not bool(logits.isfinite().all()):

@@ -123,8 +123,12 @@ def invalid(rule: str, net: nn.Module, b: int, classes: int) -> str:
 
 def head(net: nn.Module) -> str:
     """Name of the last linear layer."""
-    names: list[str] = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    return names[-1]
+    return linears(net)[-1]
+
+
+def linears(net: nn.Module) -> list[str]:
+    """Names of the linear layers, from the input on."""
+    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
 
 
 def _last(net: nn.Module, update: Update) -> tuple[Tensor | None, Tensor | None]:

@@ -12,6 +12,7 @@ from gibench.datasets import Parts
 from gibench.defenses import PLACES, Defense
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
+from gibench.learned.fit import seeded
 from gibench.learned.inverter import learn_inverters
 from gibench.message import make_message
 from gibench.registry import build, entry_class, names
@@ -30,7 +31,10 @@ COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook i
 """Defenses whose message about a batch can be held against that of no defense, entry by entry."""
 QUICK = {"dcs": "dcs(steps=3)"}
 """Specs in place of default settings that take minutes."""
-LEVEL = {"instahide": "its signs change a message about as much at any k; k hides the image, see test_instahide"}
+LEVEL = {
+    "instahide": "its signs change a message about as much at any k; k hides the image, see test_instahide",
+    "censor": "what it sends is orthogonal to the gradient and of its length, whatever the number of trials",
+}
 """Defenses whose strength the distance of their messages does not show, and why."""
 
 
@@ -52,10 +56,14 @@ def net() -> nn.Module:
     return net_of("lenet(width=6)", 1, 10)
 
 
+def defended(net: nn.Module, defense: Defense) -> nn.Module:
+    return seeded(Draws(("test defense",)), lambda: defense.network(net)).eval()
+
+
 def send(
     net: nn.Module, defense: Defense, batch: Batch, members: tuple[int, ...] = (0, 1, 2), name: str = "m"
 ) -> Update:
-    return make_message(net, defense, batch, Draws((name,), members), defense.local(None))
+    return make_message(defended(net, defense), defense, batch, Draws((name,), members), defense.local(None))
 
 
 @pytest.mark.parametrize("b", [1, 2])
@@ -65,9 +73,8 @@ def test_a_message_has_the_shape_of_the_parameters(
 ) -> None:
     batch = held(digits.test, 3, b)
     defense = made(name)
-    changed = defense.network(net)
-    shapes = {key: (3, *p.shape) for key, p in changed.named_parameters()}
-    update = send(changed, defense, batch)
+    shapes = {key: (3, *p.shape) for key, p in defended(net, defense).named_parameters()}
+    update = send(net, defense, batch)
     assert {key: g.shape for key, g in update.items() if g is not None} == {
         key: shape for key, shape in shapes.items() if update[key] is not None
     }
@@ -123,6 +130,7 @@ def test_a_victim_alone_sends_what_it_sends_in_company(
     name: str, local: Local | None, made: Callable[[str], Defense], net: nn.Module, digits: Parts
 ) -> None:
     batch, defense = held(digits.test, 3, 2), made(name)
+    net = defended(net, defense)
     together = flat(make_message(net, defense, batch, Draws(("m",), range(3)), local))
     single = Batch(batch.x[1:2], batch.y[1:2])
     alone = flat(make_message(net, defense, single, Draws(("m",), (1,)), local))
@@ -132,8 +140,8 @@ def test_a_victim_alone_sends_what_it_sends_in_company(
 @pytest.mark.parametrize("spec", NEUTRAL)
 def test_the_neutral_end_is_no_defense(spec: str, net: nn.Module, digits: Parts) -> None:
     batch = held(digits.test, 3, 2)
-    plain, defended = (flat(send(net, build("defenses", s), batch)) for s in ("none", spec))
-    assert torch.allclose(plain, defended, atol=1e-6)
+    plain, neutral = (flat(send(net, build("defenses", s), batch)) for s in ("none", spec))
+    assert torch.allclose(plain, neutral, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in COMPARABLE if name not in LEVEL])
@@ -170,7 +178,7 @@ def test_its_match_runs_in_the_adaptive_attack(
     name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts, few_aux: Images
 ) -> None:
     defense = made(name)
-    view = seen(net, held(digits.test, 2, 2), 10, defense, aux=few_aux)
+    view = seen(defended(net, defense), held(digits.test, 2, 2), 10, defense, aux=few_aux)
     if "defense_params" in defense.match_needs:  # what study() learns, but for the length of its training
         view = replace(view, studied=learn_inverters(few_aux.x[:64], lambda x, d: x, Draws(("s",)), epochs=1))
     attack = build("attacks", "adaptive_matching(steps=5, tv=0.01)")

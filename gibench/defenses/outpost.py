@@ -1,0 +1,100 @@
+"""Outpost (Wang et al. 2023): early steps are pruned, and entries of much Fisher information get noise."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gibench.defenses import Defense
+from gibench.draws import Draws
+from gibench.gradients import alone, mean_gradient
+from gibench.types import Batch, Match, Memory, Update, View
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+@dataclass(frozen=True)
+class Outpost(Defense):
+    """With probability 1 / (1 + beta t) in a client's step t: the `prune` % smallest entries of each layer become
+    zero, then N(0, (base min(var(theta_l), 1))^2) is added where mean_i g_i^2 is among the layer's `phi` % largest.
+    """
+
+    citation: ClassVar[str] = (
+        "Wang, Hugh, Li: More than enough is too much: adaptive defenses against gradient leakage in production "
+        "federated learning, INFOCOM 2023"
+    )
+    place = "gradient"
+    knob = "base"
+    sweep = (0.0, 0.1, 0.8, 3.0, 10.0, 30.0)
+    neutral = "outpost(prune=0, base=0)"
+    stochastic: ClassVar[bool] = True
+    phi: Percent = 40.0
+    base: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.8
+    prune: Percent = 80.0
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.125
+
+    def gradient(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        draws: Draws,
+        params: dict[str, Tensor] | None = None,
+        memory: Memory | None = None,
+    ) -> Update:
+        memory = {} if memory is None else memory
+        steps = memory.get("steps", batch.x.new_zeros(len(batch.y)))
+        memory["steps"] = steps + 1
+        acts = draws.at("coin").uniform(like=batch.x) < 1 / (1 + self.beta * steps)
+        single, owner = alone(batch)
+        own = None if params is None else {name: p[owner] for name, p in params.items()}
+        weights = {name: p.unsqueeze(0) for name, p in net.named_parameters()} if params is None else params
+        images = torch.bincount(owner, minlength=len(batch.y)).clamp(min=1)
+        update: Update = {}
+        for name, each in mean_gradient(net, single, params=own).items():
+            assert each is not None
+            zero = each.new_zeros(len(batch.y), each[0].numel())
+            g = zero.index_add(0, owner, each.flatten(1)) / images[:, None]
+            fisher = zero.index_add(0, owner, each.flatten(1).square()) / images[:, None]
+            spread = weights[name].detach().flatten(1).var(1, correction=0, keepdim=True).clamp(max=1)
+            noise = self.base * spread * draws.at(name).normal(g.shape[1], like=g)
+            changed = g * _largest(g.abs(), 100 - self.prune) + noise * _largest(fisher, self.phi)
+            update[name] = torch.where(acts[:, None], changed, g).view(-1, *each.shape[1:])
+        return update
+
+    def upload_bytes(self, update: Update) -> float:
+        """Entries that are not zero with their places, where that is shorter."""
+        shared = [g.flatten(1) for g in update.values() if g is not None]
+        sizes = [(8 * g.count_nonzero(1)).clamp(max=4 * g.shape[1]) for g in shared]
+        return float(torch.stack(sizes).sum(0).double().mean())
+
+    def match(self, view: View) -> Match:
+        """Where the message is not zero, the simulated gradient is pruned too, its choice of entries held fixed
+        (straight-through). A victim whose message has no zeros was not changed, and is matched as it is.
+
+        The likelihood, with layers weighted by their known noise, is weaker on untrained nets.
+        """
+        seen = {name: None if g is None else g != 0 for name, g in view.update.items()}
+        nonzero = torch.cat([m.flatten(1) for m in seen.values() if m is not None], 1).double().mean(1)
+        acted = nonzero < 0.99 * (1 if self.prune > 100 - self.phi else 2)
+
+        def transform(update: Update, draws: Draws) -> Update:
+            pruned: Update = {}
+            for name, g in update.items():
+                assert g is not None
+                flat = g.flatten(1)
+                kept = _largest(flat.detach().abs(), 100 - self.prune) | ~acted[:, None]
+                pruned[name] = (flat * kept).view_as(g)
+            return pruned
+
+        return Match(mask=seen, transform=transform)
+
+
+def _largest(size: Tensor, percent: float) -> Tensor:
+    """True at each row's round(percent / 100 n) largest entries, ties by index."""
+    chosen = torch.zeros_like(size, dtype=torch.bool)
+    top = size.argsort(dim=1, descending=True, stable=True)[:, : round(percent / 100 * size.shape[1])]
+    return chosen.scatter(1, top, True)
