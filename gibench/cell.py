@@ -115,6 +115,7 @@ def observe(
         local=local if "local_hparams" in granted else None,
         rounds=tuple(messages[1:]) if "many_rounds" in granted else (),
         bn=_statistics(net, sent.x) if "bn_stats" in granted and has_batch_norm(net) else None,
+        clients=trained.defense.cohort or 1,
         planted="active_server" in granted,
     )
     return view, sent

@@ -11,7 +11,7 @@ from torch import Tensor
 from gibench.attacks.inverting_gradients import InvertingGradients
 from gibench.draws import Draws
 from gibench.engine.labels import matched_labels
-from gibench.engine.local import local_training
+from gibench.engine.local import training_of
 from gibench.engine.objective import Plan
 from gibench.message import mean_message
 from gibench.types import Guess, View
@@ -39,7 +39,6 @@ class AdaptiveMatching(InvertingGradients):
         assert view.defense is not None
         match = view.defense.match(view)
         match = match if self.distance == "match" else replace(match, distance=self.distance)
-        several = view.local is not None and view.local.epochs > 1 and match.example is None
-        match = match if self.linear and not several else replace(match, linear=False)
-        simulate = local_training(view.local) if several and view.local is not None else None
+        simulate = training_of(view, match)
+        match = match if self.linear and simulate is None else replace(match, linear=False)
         return Plan(match, matched_labels(match, view), simulate=simulate)
