@@ -172,7 +172,7 @@ def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, obj
     count = min(cell.tune_images, len(parts.tune.y) // cell.images)
     setting = (
         cell.checkpoint,
-        cell.batch,
+        cell.images,
         cell.threat,
         cell.rounds,
         count,

@@ -15,7 +15,7 @@ EVERY = [(kind, name) for kind in KINDS for name in names(kind)]
 REQUIRED = {
     "datasets": {"digits", "ihc", "medmnist", "pneumoniamnist", "cifar10", "mnist", "fashion_mnist"},
     "models": {"lenet", "convnet", "resnet18", "mlp"},
-    "defenses": {"none", "prune", "dpsgd", "latent_perturb"},
+    "defenses": {"none", "prune", "dpsgd", "latent_perturb", "local_steps", "secagg", "partial_share"},
     "attacks": {
         "prior_only",
         "analytic_fc",

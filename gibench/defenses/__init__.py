@@ -47,6 +47,7 @@ class Defense(Entry):
     match_needs: ClassVar[frozenset[str]] = frozenset()  # what simulating it takes beyond its spec
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
     relabels: ClassVar[bool] = False  # the model learns other labels than the client's
+    mixes: ClassVar[bool] = False  # its `images` puts several of a client's images into one
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
 
     # Learned public state; not a setting. Filled by `fit`.

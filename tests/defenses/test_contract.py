@@ -26,7 +26,8 @@ def same_hook(name: str, hook: str) -> bool:
 EVERY = names("defenses")
 DEFENDING = [name for name in EVERY if name != "none"]
 NEUTRAL = [spec for name in EVERY if (spec := entry_class("defenses", name).neutral)]
-COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook in ("network", "local"))]
+APART = ("network", "local", "cohort")
+COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook in APART)]
 """Defenses whose message about a batch can be held against that of no defense, entry by entry."""
 
 
@@ -92,6 +93,7 @@ def test_hooks_never_write_into_their_input(
     before = {key: g.clone() for key, g in plain.items()}
     defense.message(plain, draws, {})
     defense.received(plain, draws)
+    defense.keep(plain, None, {})
     assert same(plain, before)
     assert torch.equal(batch.x, x)
     assert torch.equal(batch.y, y)
@@ -136,11 +138,12 @@ def test_the_neutral_end_is_no_defense(spec: str, net: nn.Module, digits: Parts)
 def test_a_stronger_knob_changes_more(name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts) -> None:
     batch = held(digits.test, 24, 1)
     members = tuple(range(24))
-    plain = flat(send(net, build("defenses", "none"), batch, members))
+    plain = send(net, build("defenses", "none"), batch, members)
     apart = []
     for value in made(name).sweep:
-        defense = replace(made(name), **{made(name).knob: value})
-        apart.append(float((flat(send(net, defense, batch, members)) - plain).norm(dim=1).mean()))
+        sent = send(net, replace(made(name), **{made(name).knob: value}), batch, members)
+        nothing = {key: torch.zeros_like(g) for key, g in plain.items() if sent[key] is None}
+        apart.append(float((flat(sent | nothing) - flat(plain)).norm(dim=1).mean()))
     assert apart == sorted(apart)
     assert apart[0] < apart[-1]
     assert apart[1] < apart[-1]
@@ -179,6 +182,6 @@ def test_its_match_runs_in_the_adaptive_attack(
 @pytest.mark.parametrize("name", EVERY)
 def test_what_the_server_averages_is_the_mean(name: str) -> None:
     messages = {"a": torch.arange(6.0).view(3, 2), "b": None}
-    received = build("defenses", name).received(messages, Draws(("server",)))
+    received = build("defenses", name).received(messages, Draws(("server",), range(3)))
     assert received["a"].tolist() == [2.0, 3.0]
     assert received["b"] is None

@@ -8,6 +8,7 @@ from scene import flat, held, net_of, seen
 from scipy import stats
 
 from gibench.attacks.adaptive_matching import AdaptiveMatching
+from gibench.attacks.auto import _rehearsal
 from gibench.datasets import Parts
 from gibench.defenses.secagg import SecureAggregation
 from gibench.draws import Draws
@@ -15,7 +16,7 @@ from gibench.engine.objective import Objective
 from gibench.gradients import mean_gradient
 from gibench.message import make_message, server_sees
 from gibench.registry import build
-from gibench.types import Local
+from gibench.types import Images, Local
 
 CLIENTS = Draws(("c",), range(5))
 
@@ -82,6 +83,24 @@ def test_the_server_sees_the_mean_over_a_cohort_that_shares_the_victims_images(d
         assert torch.allclose(g, single[name].unflatten(0, (2, 3)).mean(1), atol=2.0**-16)
     alone = server_sees(net, defense, held(digits.test, 1, 6), Draws(("test message", 0), (0,)))
     assert torch.allclose(alone["1.bias"][0], view.update["1.bias"][0], atol=2.0**-16)
+
+
+def test_attackers_rehearse_with_cohorts(digits: Parts) -> None:
+    """Learned attacks and the ensemble play the game on sums of as many clients as the view's message is of."""
+    net, defense = net_of("lenet(width=4)", 1, 10), SecureAggregation(clients=2, bits=8)  # coarse enough to be told
+    view = seen(
+        net, held(digits.test, 2, 4), 10, defense, labels=False, aux=Images(digits.aux.x[:40], digits.aux.y[:40])
+    )
+    truth = held(digits.aux, 3, 4)
+    made = _rehearsal(view, truth, Draws(("r",), range(3))).update
+    for name, g in mean_gradient(net, held(digits.aux, 6, 2)).items():
+        summed = (g.double() * 2**8).round().unflatten(0, (3, 2)).sum(1) / 2**9
+        assert torch.allclose(made[name].double(), summed, atol=1e-6)
+    guess = build("attacks", "lti(epochs=1)").answer(view, Draws(("a",), range(2)))
+    assert guess.x.shape == (2, 4, 1, 32, 32)
+    floor = build("attacks", "prior_only").answer(view, Draws(("a",), range(2)))
+    assert floor.x.shape == guess.x.shape
+    assert floor.labels.shape == (2, 4)
 
 
 def test_server_and_all_other_clients_together_see_the_last_ones_message(digits: Parts) -> None:
