@@ -169,12 +169,13 @@ def test_its_match_runs_in_the_adaptive_attack(
     name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts, few_aux: Images
 ) -> None:
     defense = made(name)
-    view = seen(net, held(digits.test, 2, 2), 10, defense, aux=few_aux)
+    b = 2 * (defense.cohort or 1)
+    view = seen(net, held(digits.test, 2, b), 10, defense, aux=few_aux)
     if "defense_params" in defense.match_needs:  # what study() learns, but for the length of its training
         view = replace(view, studied=learn_inverters(few_aux.x[:64], lambda x, d: x, Draws(("s",)), epochs=1))
     attack = build("attacks", "adaptive_matching(steps=5, tv=0.01)")
     guess = attack.reconstruct(view, Draws(("a",), range(2)))
-    assert guess.x.shape == (2, 2, 1, 32, 32)
+    assert guess.x.shape == (2, b, 1, 32, 32)
     assert guess.x.isfinite().all()
     assert guess.loss.isfinite().all()
 
