@@ -115,6 +115,7 @@ def observe(
         local=local if "local_hparams" in granted else None,
         rounds=tuple(messages[1:]) if "many_rounds" in granted else (),
         bn=_statistics(net, sent.x) if "bn_stats" in granted and has_batch_norm(net) else None,
+        clients=trained.defense.cohort or 1,
         planted="active_server" in granted,
     )
     return view, sent
@@ -171,7 +172,7 @@ def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, obj
     count = min(cell.tune_images, len(parts.tune.y) // cell.images)
     setting = (
         cell.checkpoint,
-        cell.batch,
+        cell.images,
         cell.threat,
         cell.rounds,
         count,

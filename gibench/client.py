@@ -143,7 +143,7 @@ def train_rounds(
         for step, batch in enumerate(pick(images, shards, settings.batch, per_epoch, Draws(("order", seed, epoch)))):
             at = draws.at("train", epoch, step).of(range(len(shards)))
             messages = make_message(net, defense, batch, at, local, memory)
-            update = defense.received(messages, Draws((*at.path, "server")))
+            update = defense.received(messages, at.at("server"))
             for name, parameter in net.named_parameters():
                 g = update[name]
                 parameter.grad = g if local is None or g is None else -g
@@ -188,6 +188,9 @@ def _poisson(images: Images, shards: list[Tensor], b: int, rounds: int, draws: D
 
 
 def _server(net: nn.Module, settings: Training, local: Local | None) -> torch.optim.Optimizer:
+    """The suite's own optimiser. Where only a defense trains locally, that is for gradients: weights are averaged."""
+    if local is not None and settings.protocol == "fedsgd":
+        return torch.optim.SGD(net.parameters(), lr=1.0)
     kind = settings.optimizer or ("adam" if local is None else "sgd")
     lr = settings.lr or (2e-3 if local is None else 1.0)
     if kind == "adam":

@@ -44,6 +44,13 @@ class Draws:
         """Uniform numbers on [0, 1), (members, *shape)."""
         return self._stack([torch.rand(shape, generator=g) for g in self._generators], like)
 
+    def words(self, *shape: int) -> Tensor:
+        """Uniform 64-bit words, (members, *shape) as int64."""
+        lowest = -(1 << 63)
+        return self._stack(
+            [torch.empty(shape, dtype=torch.int64).random_(lowest, None, generator=g) for g in self._generators], None
+        )
+
     def permutation(self, n: int) -> Tensor:
         """A permutation of range(n) for every member, (members, n)."""
         return torch.stack([torch.randperm(n, generator=g) for g in self._generators])

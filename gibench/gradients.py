@@ -31,6 +31,11 @@ def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     return _mean_of_filled(losses, batch)
 
 
+def along(logits: Tensor, batch: Batch) -> Tensor:
+    """The logits in a direction of each image's own, `batch.y` (v, b, k), mean over its batch: (v,)."""
+    return _mean_of_filled((logits * batch.y).sum(-1), batch)
+
+
 def _mean_of_filled(losses: Tensor, batch: Batch) -> Tensor:
     """(v, b) -> (v,), padding left out."""
     if batch.weight is None:

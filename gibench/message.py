@@ -26,6 +26,7 @@ class Hooks(Protocol):
     def gradient(
         self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update: ...
+    def keep(self, update: Update, local: Local | None, memory: Memory) -> None: ...
     def message(self, update: Update, draws: Draws, memory: Memory) -> Update: ...
     def received(self, messages: Update, draws: Draws) -> Update: ...
 
@@ -50,9 +51,9 @@ def make_message(
         update = _step(net, defense, batch, draws, (), params, memory)
     else:
         update = _train_locally(net, defense, batch, draws, local, params, memory)
-    return defense.message(
-        {k: None if g is None else g.detach() for k, g in update.items()}, draws.at("message"), memory
-    )
+    update = {name: None if g is None else g.detach() for name, g in update.items()}
+    defense.keep(update, local, memory)
+    return defense.message(update, draws.at("message"), memory)
 
 
 def server_sees(
@@ -72,12 +73,10 @@ def server_sees(
         return make_message(net, defense, batch, draws, local, memory)
     single, own = _of_clients(batch, defense.cohort, draws)
     messages = make_message(net, defense, single, own, local, memory)
+    cohorts = [slice(i, i + defense.cohort) for i in range(0, len(single.y), defense.cohort)]
     seen = [
-        defense.received(
-            {name: None if g is None else g[i * defense.cohort :][: defense.cohort] for name, g in messages.items()},
-            draws.of((m,)).at("server"),
-        )
-        for i, m in enumerate(draws.members)
+        defense.received({k: None if g is None else g[one] for k, g in messages.items()}, own.at("server").part(one))
+        for one in cohorts
     ]
     return {name: None if messages[name] is None else torch.stack([s[name] for s in seen]) for name in messages}  # type: ignore[misc]
 

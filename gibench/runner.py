@@ -119,18 +119,33 @@ def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:
 
 
 def _check_data(grid: list[Cell]) -> None:
-    """Every dataset is there, right, and has enough test images."""
-    wanted: dict[str, Cell] = {}
-    for cell in sorted(grid, key=lambda cell: cell.victims * cell.images):
-        wanted[cell.client.dataset.spec()] = cell
-    for name, cell in wanted.items():
-        cell.client.dataset.ensure()
-        there = len(cell.client.dataset.load().test.y)
-        if cell.victims * cell.images > there:
+    """Every dataset is there, right, and has enough images to attack and to tune on."""
+    wanted: dict[str, list[Cell]] = {}
+    for cell in grid:
+        wanted.setdefault(cell.client.dataset.spec(), []).append(cell)
+    for name, asked in wanted.items():
+        dataset = asked[0].client.dataset
+        dataset.ensure()
+        parts = dataset.load()
+        most = max(asked, key=lambda cell: cell.victims * cell.images)
+        if most.victims * most.images > len(parts.test.y):
             raise InputError(
-                f"victims={cell.victims} with batches of {cell.images} are more than the {there} "
-                f"test images of {name}; at most {there // cell.images} are allowed"
+                f"victims={most.victims} with {_messages_of(most)} are more than the {len(parts.test.y)} "
+                f"test images of {name}; at most {len(parts.test.y) // most.images} are allowed"
             )
+        tuned = [cell for cell in asked if not cell.skip and cell.attack.open_fields()]
+        most = max(tuned, key=lambda cell: cell.images, default=most)
+        if tuned and most.images > len(parts.tune.y):
+            raise InputError(
+                f"{most.attack} cannot be tuned on {_messages_of(most)}: {name} has only {len(parts.tune.y)} tuning "
+                f"images; give the attack the values of {', '.join(most.attack.open_fields())}"
+            )
+
+
+def _messages_of(cell: Cell) -> str:
+    if cell.images == cell.batch:
+        return f"batches of {cell.batch}"
+    return f"{cell.images} images behind a message ({cell.images // cell.batch} clients of {cell.client.defense})"
 
 
 def _record_failure(event: Event, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from gibench.progress import clock
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gibench.defenses import Defense
     from gibench.runner import Plan
 
 SHOWN_METRICS = (
@@ -57,7 +59,7 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
     console.print(table)
     console.print(Text(f"defenses: {_listed(cell.client.defense.spec() for cell in plan.cells)}"), soft_wrap=True)
     console.print(Text(f"attacks: {_listed(cell.attack.spec() for cell in plan.cells)}"), soft_wrap=True)
-    reasons = Counter((cell.attack.entry_name(), cell.client.defense.entry_name(), cell.skip) for cell in plan.skipped)
+    reasons = Counter((cell.attack.entry_name(), _names(cell.client.defense), cell.skip) for cell in plan.skipped)
     for (attack, defense, reason), count in reasons.items():
         console.print(Text(f"skipped {count} x {attack} on {defense}: {reason}"), soft_wrap=True)
     seconds, unknown = estimate(plan.jobs, recorded(folders))
@@ -122,6 +124,11 @@ def print_cell(rows: pd.DataFrame, origin: dict[str, Any]) -> None:
 def _console() -> Console:
     """As wide as the terminal; 100 columns in a file or a pipe."""
     return Console() if sys.stdout.isatty() else Console(width=100)
+
+
+def _names(defense: Defense) -> str:
+    """A defense without its settings, `a + b` for a stack."""
+    return re.sub(r"\(.*?\)", "", defense.spec())
 
 
 def _listed(specs: Iterable[str]) -> str:

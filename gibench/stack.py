@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gibench.defenses import PLACES, Defense, Exposure
+from gibench.defenses import PLACES, Defense, Exposure, Place
 from gibench.draws import Draws
 from gibench.errors import InputError
 from gibench.types import Batch, Images, Local, Match, Memory, Update, View, same_guess, same_image, same_update
@@ -32,8 +32,27 @@ class Stack(Defense):
         return [replace(part, state=_under(i, self.state)) for i, part in enumerate(self.given)]
 
     @property
-    def knob(self) -> str:  # type: ignore[override]
-        return next((part.knob for part in reversed(self.given) if part.knob), "")
+    def place(self) -> Place:  # type: ignore[override]
+        """The last that a message passes."""
+        return self.given[-1].place
+
+    @property
+    def neutral(self) -> str:  # type: ignore[override]
+        parts = [part.neutral for part in self.given]
+        return " + ".join(parts) if all(parts) else ""
+
+    @property
+    def oblivious_suffices(self) -> str:  # type: ignore[override]
+        parts = [part.oblivious_suffices for part in self.given]
+        return "; ".join(parts) if all(parts) else ""
+
+    @property
+    def relabels(self) -> bool:  # type: ignore[override]
+        return any(part.relabels for part in self.given)
+
+    @property
+    def mixes(self) -> bool:  # type: ignore[override]
+        return any(part.mixes for part in self.given)
 
     @property
     def strength(self) -> float | None:
@@ -56,6 +75,10 @@ class Stack(Defense):
         return frozenset[str]().union(*(part.match_needs for part in self.given))
 
     @property
+    def variants(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(name for part in self.given for name in part.variants))
+
+    @property
     def cohort(self) -> int | None:
         return next((part.cohort for part in self.given if part.cohort is not None), None)
 
@@ -66,11 +89,20 @@ class Stack(Defense):
         return " + ".join(part.spec() for part in self.given)
 
     def fit(self, aux: Images, draws: Draws) -> Self:
-        fitted = [part.fit(aux, draws.at(i)) for i, part in enumerate(self.given)]
+        """Each learns on auxiliary images as the parts before it show them."""
+        fitted = []
+        for i, part in enumerate(self.given):
+            fitted.append(part.fit(aux, draws.at(i)))
+            aux = _shown(fitted[-1], aux, draws.at("shown", i))
         return replace(self, state=_joined(part.state for part in fitted))
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
-        return _joined(part.study(aux, draws.at(i)) for i, part in enumerate(self.parts))
+        """Each is studied on what the parts before it make of auxiliary images: so it is undone, last part first."""
+        found = []
+        for i, part in enumerate(self.parts):
+            found.append(part.study(aux, draws.at(i)))
+            aux = _shown(part, aux, draws.at("shown", i))
+        return _joined(found)
 
     def images(self, batch: Batch, draws: Draws) -> Batch:
         return reduce(lambda b, part: part[1].images(b, draws.at(part[0])), enumerate(self.parts), batch)
@@ -103,6 +135,11 @@ class Stack(Defense):
                     return part.gradient(net, batch, draws.at(i), params, kept)
         return super().gradient(net, batch, draws, params, memory)
 
+    def keep(self, update: Update, local: Local | None, memory: Memory) -> None:
+        for i, part in enumerate(self.parts):
+            with _own(memory, i) as kept:
+                part.keep(update, local, kept)
+
     def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
         for i, part in enumerate(self.parts):
             with _own(memory, i) as kept:
@@ -113,8 +150,10 @@ class Stack(Defense):
         return reduce(lambda asked, part: part.local(asked), self.given, local)
 
     def received(self, messages: Update, draws: Draws) -> Update:
-        own = [part for part in self.parts if _overrides(part, "received")]
-        return own[-1].received(messages, draws) if own else super().received(messages, draws)
+        for i, part in enumerate(self.parts):
+            if _overrides(part, "received"):
+                return part.received(messages, draws.at(i))
+        return super().received(messages, draws)
 
     def upload_bytes(self, update: Update) -> float:
         own = [part for part in self.parts if _overrides(part, "upload_bytes")]
@@ -128,12 +167,23 @@ class Stack(Defense):
         return next((problem for part in self.given if (problem := part.unfit(net, shape, clients))), "")
 
     def accounting(self, exposure: Exposure) -> dict[str, float | str]:
+        """Hooks after a gradient with a guarantee only process what it gave out, or what the client has never seen; of
+        those before it each image must be altered by itself, or one image would act through others."""
+        if self.mixes:
+            return {}
         return reduce(lambda known, part: known | part.accounting(exposure), self.given, dict[str, float | str]())
 
     def match(self, view: View) -> Match:
         """Every part's simulation at its place; what is undone after the inversion is undone in reverse order."""
-        own = [replace(view, defense=part, studied=_under(i, view.studied)) for i, part in enumerate(self.parts)]
-        return reduce(_composed, [v.defense.match(v) for v in own if v.defense is not None])
+        return self.variant("match", view)
+
+    def variant(self, name: str, view: View) -> Match:
+        """The parts that know this variant take it, the others their own match."""
+        found = []
+        for i, part in enumerate(self.parts):
+            own = replace(view, defense=part, studied=_under(i, view.studied))
+            found.append(part.variant(name, own) if name in part.variants else part.match(own))
+        return reduce(_composed, found)
 
 
 def stacked(parts: list[Defense]) -> Defense:
@@ -163,6 +213,9 @@ EXCLUSIVE = {
 """Hooks that only one part of a stack may have, and what it does there."""
 
 
+LABELS = ("given", "inferred", "joint")  # from what a defense leaves readable to what it does not
+
+
 def _composed(first: Match, then: Match) -> Match:
     def inputs(x: Tensor, draws: Draws) -> Tensor:
         return then.input_map(first.input_map(x, draws.at(0)), draws.at(1))
@@ -170,13 +223,14 @@ def _composed(first: Match, then: Match) -> Match:
     def transform(update: Update, draws: Draws) -> Update:
         return then.transform(first.transform(update, draws.at(0)), draws.at(1))
 
-    weight = {**(first.weight or {}), **(then.weight or {})}
+    weight = dict(first.weight or {})
+    weight |= {name: weight.get(name, 1.0) * w for name, w in (then.weight or {}).items()}
     gradient = first if first.gradient is not None else then
     neither = first.input_map is same_image and then.input_map is same_image
     plain = first.transform is same_update and then.transform is same_update
     return Match(
         distance=then.distance if then.distance != "cos" else first.distance,
-        labels=then.labels if then.labels != "given" else first.labels,
+        labels=max(first.labels, then.labels, key=LABELS.index),
         linear=first.linear and then.linear,
         mask=_both(first.mask, then.mask),
         weight=weight or None,
@@ -188,6 +242,8 @@ def _composed(first: Match, then: Match) -> Match:
         penalty=gradient.penalty,
         transform=same_update if plain else transform,
         draws=max(first.draws, then.draws),
+        range=first.range or then.range,
+        rounds="apart" if "apart" in (first.rounds, then.rounds) else "mean",
         post=_chain(then.post, first.post),
     )
 
@@ -202,6 +258,14 @@ def _chain(first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor]) 
     if first is same_guess or then is same_guess:
         return then if first is same_guess else first
     return lambda x: then(first(x))
+
+
+def _shown(part: Defense, aux: Images, draws: Draws) -> Images:
+    """Auxiliary images as a defense of images would show them, with the labels that they have."""
+    if not _overrides(part, "images"):
+        return aux
+    alone = Batch(aux.x.unsqueeze(1), aux.y.unsqueeze(1))
+    return Images(part.images(alone, draws.of(range(len(aux.y)))).x.squeeze(1), aux.y)
 
 
 def _overrides(part: Defense, hook: str) -> bool:

@@ -80,6 +80,7 @@ class View:
     local: Local | None = None
     rounds: tuple[Update, ...] = ()  # further messages about the same batch and model
     bn: Mapping[str, tuple[Tensor, Tensor]] | None = None  # BatchNorm layer -> the batch's (mean, variance), (v, ch)
+    clients: int = 1  # whose messages this is the mean of; each holds an even share of the batch
     planted: bool = False  # the model is the attack's own choice (active server), see Attack.plant
 
 

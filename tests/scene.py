@@ -50,6 +50,7 @@ def seen(
         defense=defense,
         local=local,
         rounds=tuple(messages[1:]),
+        clients=defense.cohort or 1,
         planted=planted,
     )
 

@@ -13,7 +13,7 @@ from gibench.attacks.inverting_gradients import InvertingGradients
 from gibench.draws import Draws
 from gibench.engine.assignment import in_order_of
 from gibench.engine.labels import matched_labels
-from gibench.engine.local import local_training
+from gibench.engine.local import training_of
 from gibench.engine.objective import Plan
 from gibench.types import Guess, View
 
@@ -58,7 +58,6 @@ class AdaptiveMatching(InvertingGradients):
         defense, named = view.defense, self.variant
         match = defense.match(view) if named == "match" else defense.variant(named, view)
         match = match if self.distance == "match" else replace(match, distance=self.distance)
-        several = view.local is not None and view.local.epochs > 1 and match.example is None
-        match = match if self.linear and not several else replace(match, linear=False)
-        simulate = local_training(view.local) if several and view.local is not None else None
+        simulate = training_of(view, match)
+        match = match if self.linear and simulate is None else replace(match, linear=False)
         return Plan(match, matched_labels(match, view), simulate=simulate)

@@ -42,4 +42,4 @@ class FedAvgMatching(InvertingGradients):
         if self.simulate == "one_step":
             return Plan(Match(linear=False), labels)
         believed = replace(view.local, lr=view.local.lr * self.lr_factor)
-        return Plan(Match(linear=False), labels, simulate=local_training(believed))
+        return Plan(Match(linear=False), labels, simulate=local_training(believed, view.clients))

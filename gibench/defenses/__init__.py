@@ -49,6 +49,7 @@ class Defense(Entry):
     variants: ClassVar[tuple[str, ...]] = ()  # further ways to attack it, see `variant`
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
     relabels: ClassVar[bool] = False  # the model learns other labels than the client's
+    mixes: ClassVar[bool] = False  # its `images` puts several of a client's images into one
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
 
     # Learned public state; not a setting. Filled by `fit`.
@@ -93,6 +94,9 @@ class Defense(Entry):
         """Gradient: one step's gradient; `params` as in `gibench.gradients.mean_gradient`."""
         return mean_gradient(net, batch, params=params)
 
+    def keep(self, update: Update, local: Local | None, memory: Memory) -> None:
+        """Protocol: what a client keeps in `memory` of its own update before `message`; a gradient without `local`."""
+
     def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
         """Gradient: what leaves the client. `memory` is what each client kept from earlier rounds, empty at first."""
         return update
@@ -107,7 +111,7 @@ class Defense(Entry):
         return None
 
     def received(self, messages: Update, draws: Draws) -> Update:
-        """Protocol: what the server gets from n clients, (n, *shape) -> (*shape)."""
+        """Protocol: what the server gets from n clients, (n, *shape) -> (*shape); each has its own stream of draws."""
         return {name: None if m is None else m.mean(0) for name, m in messages.items()}
 
     def upload_bytes(self, update: Update) -> float:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gibench.draws import Draws
 from gibench.engine.chunks import in_chunks
+from gibench.engine.local import training_of
 from gibench.engine.objective import Objective, Plan
 from gibench.engine.search import as_gradient
 from gibench.types import Guess, Match, View
@@ -19,7 +20,8 @@ def matching_loss(view: View, guess: Guess, draws: Draws) -> Tensor:
     def solve(part: View, own: Draws, where: slice) -> Guess:
         match = part.defense.match(part) if part.defense is not None and not unlearned(part) else Match()
         x, labels = guess.x[where], guess.labels[where]
-        objective = Objective(part, Plan(replace(match, linear=False), labels))
+        plan = Plan(replace(match, linear=False), labels, simulate=training_of(part, match))
+        objective = Objective(part, plan)
         return Guess(x, labels, objective.distance(x, labels, own).detach(), 0)
 
     return in_chunks(as_gradient(view), draws, solve, size=64).loss

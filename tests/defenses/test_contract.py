@@ -27,7 +27,8 @@ def same_hook(name: str, hook: str) -> bool:
 EVERY = names("defenses")
 DEFENDING = [name for name in EVERY if name != "none"]
 NEUTRAL = [spec for name in EVERY if (spec := entry_class("defenses", name).neutral)]
-COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook in ("network", "local"))]
+APART = ("network", "local", "cohort")
+COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook in APART)]
 """Defenses whose message about a batch can be held against that of no defense, entry by entry."""
 QUICK = {"dcs": "dcs(steps=3)"}
 """Specs in place of default settings that take minutes."""
@@ -103,6 +104,7 @@ def test_hooks_never_write_into_their_input(
     before = {key: g.clone() for key, g in plain.items()}
     defense.message(plain, draws, {})
     defense.received(plain, draws)
+    defense.keep(plain, None, {})
     assert same(plain, before)
     assert torch.equal(batch.x, x)
     assert torch.equal(batch.y, y)
@@ -148,11 +150,12 @@ def test_the_neutral_end_is_no_defense(spec: str, net: nn.Module, digits: Parts)
 def test_a_stronger_knob_changes_more(name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts) -> None:
     batch = held(digits.test, 24, 1)
     members = tuple(range(24))
-    plain = flat(send(net, build("defenses", "none"), batch, members))
+    plain = send(net, build("defenses", "none"), batch, members)
     apart = []
     for value in made(name).sweep:
-        defense = replace(made(name), **{made(name).knob: value})
-        apart.append(float((flat(send(net, defense, batch, members)) - plain).norm(dim=1).mean()))
+        sent = send(net, replace(made(name), **{made(name).knob: value}), batch, members)
+        nothing = {key: torch.zeros_like(g) for key, g in plain.items() if sent[key] is None}
+        apart.append(float((flat(sent | nothing) - flat(plain)).norm(dim=1).mean()))
     assert apart == sorted(apart)
     assert apart[0] < apart[-1]
     assert apart[1] < apart[-1]
@@ -178,12 +181,13 @@ def test_its_match_runs_in_the_adaptive_attack(
     name: str, made: Callable[[str], Defense], net: nn.Module, digits: Parts, few_aux: Images
 ) -> None:
     defense = made(name)
-    view = seen(defended(net, defense), held(digits.test, 2, 2), 10, defense, aux=few_aux)
+    b = 2 * (defense.cohort or 1)
+    view = seen(defended(net, defense), held(digits.test, 2, b), 10, defense, aux=few_aux)
     if "defense_params" in defense.match_needs:  # what study() learns, but for the length of its training
         view = replace(view, studied=learn_inverters(few_aux.x[:64], lambda x, d: x, Draws(("s",)), epochs=1))
     attack = build("attacks", "adaptive_matching(steps=5, tv=0.01)")
     guess = attack.reconstruct(view, Draws(("a",), range(2)))
-    assert guess.x.shape == (2, 2, 1, 32, 32)
+    assert guess.x.shape == (2, b, 1, 32, 32)
     assert guess.x.isfinite().all()
     assert guess.loss.isfinite().all()
 
@@ -191,6 +195,6 @@ def test_its_match_runs_in_the_adaptive_attack(
 @pytest.mark.parametrize("name", EVERY)
 def test_what_the_server_averages_is_the_mean(name: str) -> None:
     messages = {"a": torch.arange(6.0).view(3, 2), "b": None}
-    received = build("defenses", name).received(messages, Draws(("server",)))
+    received = build("defenses", name).received(messages, Draws(("server",), range(3)))
     assert received["a"].tolist() == [2.0, 3.0]
     assert received["b"] is None
