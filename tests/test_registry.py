@@ -42,7 +42,7 @@ REQUIRED = {
         "secagg",
         "partial_share",
         "random_subset",
-    },  # fmt: skip
+    },
     "attacks": {
         "prior_only",
         "analytic_fc",
