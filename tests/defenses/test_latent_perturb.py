@@ -18,7 +18,7 @@ from gibench.draws import Draws
 from gibench.learned import minimax
 from gibench.learned.autoencoder import Autoencoder
 from gibench.learned.fit import seeded
-from gibench.learned.inverter import best_inverter, families
+from gibench.learned.inverter import RidgeInverter, best_inverter, families
 from gibench.learned.latent import Code, Maps
 from gibench.learned.minimax import Minimax, errors, inner_step, outer_step
 from gibench.registry import build
@@ -380,15 +380,34 @@ def test_rounds_with_other_noise_are_inverted_one_by_one(
     assert torch.allclose(attack.reconstruct(view, draws).x, torch.stack(single).mean(0), atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [60, 1300])
+def test_whitened_components_are_uncorrelated_and_of_equal_spread(n: int) -> None:
+    """Fewer examples than pixels, and more; a linear world is solved exactly."""
+    draws = Draws(("w",), range(n))
+    hidden = draws.normal(20)
+    raw, altered = (
+        (hidden @ draws.at(name).part(slice(0, 20)).normal(1024)).view(n, 1, 32, 32) for name in ("raw", "altered")
+    )
+    net = seeded(Draws(("ridge",)), lambda: RidgeInverter(1, 32, components=20))
+    net.look(altered, raw)
+    features = net.features(altered)
+    assert torch.allclose(features.T @ features / n, torch.eye(20), atol=0.02)
+    net.solve(altered, raw, 1e-6)
+    assert F.mse_loss(net(altered), raw) < 1e-3 * raw.var()
+
+
 @pytest.mark.slow
 def test_training_against_adversaries_costs_a_fresh_attacker(digits: Parts) -> None:
     """At equal beta, paired over 200 images that neither the defense nor the attacker has seen; one-sided 5 %."""
     left = []
-    raw = digits.client.x[:200]
+    raw, known = digits.client.x[:200], digits.aux.x.repeat(4, 1, 1, 1)
     for lam in (0.0, 1.0):
         defense = LatentPerturb(kind="bottleneck", lam=lam).fit(digits.aux, Draws(("f",)))
-        inverse = best_inverter(defense.study(digits.aux, Draws(("s",))), 1, 32)
-        seen_by_attacker = sent(defense, Batch(raw.unsqueeze(1), digits.client.y[:200, None])).squeeze(1)
-        left.append((inverse(seen_by_attacker) - raw).square().flatten(1).mean(1))
+        made, inverse = defense._learned(raw), seeded(Draws(("ridge",)), lambda: RidgeInverter(1, 32))
+        with torch.no_grad():
+            seen_of, seen_by = (made(x, Draws(("e",)).normal(len(x), *made.noise)[0])[0] for x in (raw, known))
+            inverse.look(seen_by, known)
+            inverse.solve(seen_by, known, 0.1)
+            left.append((inverse(seen_of) - raw).square().flatten(1).mean(1))
     gain = left[1] - left[0]
     assert gain.mean() / (gain.std() / len(gain) ** 0.5) > 1.65
