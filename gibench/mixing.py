@@ -48,6 +48,7 @@ def unmixed(x: Tensor, pool: Tensor, k: int) -> Tensor:
     Orthogonal matching pursuit after whitening by the pool's own covariance, which takes out what images have in
     common; with F the centred pool, (F^T F / n + r)^-1 F^T = F^T (F F^T / n + r)^-1, so that only n x n is inverted.
     """
+    pool = pool.to(x)
     mean = pool.mean(0)
     flat = (pool - mean).flatten(1)
     inner = flat @ flat.T

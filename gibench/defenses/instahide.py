@@ -56,7 +56,10 @@ class InstaHide(Defense):
         return study_images(self, aux, draws, without_signs)
 
     def match(self, view: View) -> Match:
-        """Invert to the encoding, take the absolute value, which undoes the signs, then an inverse network."""
+        """Invert to the encoding, take the absolute value, which undoes the signs, then an inverse network.
+
+        An inverse network of the encoding itself ends at the mean image.
+        """
         return Match(post=undoing(view, without_signs))
 
 

@@ -17,6 +17,8 @@ from gibench.mixing import mixed, partners, public_pool, shares, unmixed
 from gibench.types import Batch, Images, Match, View
 from gibench.undo import study_images, undoing
 
+CLEAN = 4  # images up to which taking out the pool's is better left as it is: a network would blur it
+
 
 @dataclass(frozen=True)
 class Mixup(Defense):
@@ -55,14 +57,21 @@ class Mixup(Defense):
         return batch
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
-        return study_images(self, aux, draws, self._without_pool)
+        return {} if self.k <= CLEAN else study_images(self, aux, draws, self._without_pool)
 
     def match(self, view: View) -> Match:
-        """Invert to the mixture, its mixed labels searched with it where they matter; find and take out the known
-        images; an inverse network mends what is left. The network alone is far weaker.
+        """Invert to the mixture, its mixed labels searched with it where they matter; find the known images in it and
+        take them out. Where there are many, an inverse network mends what is left.
+
+        An inverse network of the mixture alone gains nothing over the mixture itself.
         """
         one_step = view.shape[0] == 1 and (view.local is None or view.local.epochs == 1)
-        return Match(labels="given" if one_step else "joint", post=undoing(view, self._without_pool))
+
+        def post(x: Tensor) -> Tensor:
+            return self._without_pool(x.flatten(0, 1)).view_as(x)
+
+        mended = post if self.k <= CLEAN else undoing(view, self._without_pool)
+        return Match(labels="given" if one_step else "joint", post=mended)
 
     def _without_pool(self, x: Tensor) -> Tensor:
         return unmixed(x, self.state["x"], self.k)

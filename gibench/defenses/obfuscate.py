@@ -26,7 +26,7 @@ class Obfuscate(Defense):
     `svd_keyed`: singular vectors are rotated by a secret key of all clients; strength scales its angles.
 
     The key and the basis are learned state: an attacker who is granted it is the paper's informed actor. The other
-    one has no row here, because an inverse network needs pairs, and pairs of other keys teach it nothing.
+    one can attack obliviously only: pairs that it makes are pairs of other keys.
     Images are obfuscated at inference too. Only svd_lowrank has a neutral end.
     """
 

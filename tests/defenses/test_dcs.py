@@ -115,6 +115,6 @@ def test_the_simulation_is_exact_at_images_and_proxies(digits: Parts) -> None:
 
 
 def test_fields_out_of_range_are_refused() -> None:
-    for wrong in ({"lam_y": 1.5}, {"lam_x": -1.0}, {"steps": -1}, {"eps": float("inf")}):
+    for wrong in ({"lam_y": 1.5}, {"lam_x": -1.0}, {"steps": -1}, {"lam_z": float("inf")}):
         with pytest.raises(ValidationError):
             DCS(**wrong)
