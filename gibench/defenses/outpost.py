@@ -73,13 +73,13 @@ class Outpost(Defense):
 
     def match(self, view: View) -> Match:
         """Where the message is not zero, the simulated gradient is pruned too, its choice of entries held fixed
-        (straight-through). A victim whose message has no zeros was not changed, and is matched as it is.
+        (straight-through). A victim whose message has fewer zeros than that leaves was not changed.
 
         The likelihood, with layers weighted by their known noise, is weaker on untrained nets.
         """
         seen = {name: None if g is None else g != 0 for name, g in view.update.items()}
         nonzero = torch.cat([m.flatten(1) for m in seen.values() if m is not None], 1).double().mean(1)
-        acted = nonzero < 0.99 * (1 if self.prune > 100 - self.phi else 2)
+        acted = nonzero <= (100 - self.prune + self.phi) / 100 + 0.01
 
         def transform(update: Update, draws: Draws) -> Update:
             pruned: Update = {}
@@ -94,7 +94,7 @@ class Outpost(Defense):
 
 
 def _largest(size: Tensor, percent: float) -> Tensor:
-    """True at each row's round(percent / 100 n) largest entries, ties by index."""
+    """True at each row's round(percent / 100 n) largest entries."""
     chosen = torch.zeros_like(size, dtype=torch.bool)
-    top = size.argsort(dim=1, descending=True, stable=True)[:, : round(percent / 100 * size.shape[1])]
+    top = size.topk(round(percent / 100 * size.shape[1]), dim=1, sorted=False).indices
     return chosen.scatter(1, top, True)

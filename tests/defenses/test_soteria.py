@@ -42,8 +42,8 @@ def test_random_directions_estimate_the_scores(digits: Parts) -> None:
     exact = Soteria(probes=0).scores(net, batch, Draws(("m",), range(2)))
     for own in (None, own_weights(net, 2)):
         found = Soteria(probes=400).scores(net, batch, Draws(("m",), range(2)), own)
-        assert ((found - exact) / exact).abs().max() < 0.2
-        assert abs(float((found / exact).mean()) - 1) < 0.01
+        assert (found / exact - 1).abs().quantile(0.95) < 0.15
+        assert abs(float((found / exact).median()) - 1) < 0.01
 
 
 def test_padding_counts_for_nothing(digits: Parts) -> None:
