@@ -40,13 +40,13 @@ def test_it_equals_products_of_the_gradient(digits: Parts, model: str, b: int) -
     assert (mine - theirs).abs().max() < 1e-10 * theirs.abs().max()
 
 
-def test_large_and_small_maps_take_the_two_ways(digits: Parts) -> None:
-    """The nets above use both: G is formed at 32 pixels, and never at 4 with 64 channels."""
+def test_large_and_small_maps_and_many_channels_take_the_three_ways(digits: Parts) -> None:
+    """The nets above use all: columns at 32 pixels, groups from 16 channels on, and no G at 4 pixels with 64."""
     net, seen = net_of("resnet18(width=8)", 1, 10), set()
     real = agreement_module._Convolution.backward
 
     def noted(ctx: object, *given: torch.Tensor) -> object:
-        seen.add(ctx.ghost)
+        seen.add("ghost" if ctx.ghost else "groups" if ctx.grouped else "columns")
         return real(ctx, *given)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -56,7 +56,7 @@ def test_large_and_small_maps_take_the_two_ways(digits: Parts) -> None:
         target = {k: g.flatten(1) for k, g in mean_gradient(net, batch).items()}
         dot, square = agreement(net, Batch(x, batch.y), target, cross_entropy)
         torch.autograd.grad((dot + square).sum(), x)
-    assert seen == {True, False}
+    assert seen == {"ghost", "groups", "columns"}
 
 
 class Twice(nn.Module):

@@ -27,6 +27,7 @@ MODELS = [
     'convnet(width=8, depth=2, norm="batch")',
     "resnet18(width=8)",
     'resnet18(width=8, norm="batch")',
+    "convnet(width=16, depth=2)",  # wide enough for convolutions in groups
 ]
 
 
@@ -111,7 +112,7 @@ def test_value_and_gradient_equal_a_plain_double_backward(digits: Parts, model: 
 
 
 @pytest.mark.parametrize("kind", MATCHES)
-@pytest.mark.parametrize("model", MODELS[:3])
+@pytest.mark.parametrize("model", [*MODELS[:3], MODELS[-1]])
 def test_a_victim_in_a_chunk_is_a_victim_alone(digits: Parts, model: str, kind: str) -> None:
     view, draws = scene(digits, model), Draws(("attack",), range(V))
 
