@@ -35,7 +35,8 @@ class InvertingGradients(Attack):
     tv: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     restarts: Annotated[int, Field(ge=1)] = 1
     sign: bool = True
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "exponential", "step"] = "cosine"
+    continuation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # TV starts 1 + this times as heavy
     linear: bool = True
     start: Literal["randn", "rand", "gray", "pattern"] = "randn"
     scales: tuple[Annotated[int, Field(ge=1, le=8)], ...] = (1,)  # such as [4, 2, 1]: coarse images first
@@ -69,6 +70,7 @@ class InvertingGradients(Attack):
             tv,
             sign=self.sign,
             schedule=self.schedule,
+            continuation=self.continuation,
             restarts=self.restarts,
             start=self.start,
             scales=self.scales,

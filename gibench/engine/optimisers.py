@@ -16,6 +16,8 @@ Point = dict[str, Tensor]
 """The unknowns by name, each (v, ...)."""
 Evaluate = Callable[[Point, Draws], Tensor]
 """Objective of every problem at a point, (v,)."""
+Penalty = Callable[[Point], Tensor]
+"""What continuation adds to the objective at first, (v,)."""
 
 
 Start = Literal["randn", "rand", "gray", "pattern"]
@@ -31,6 +33,7 @@ class Search:
     optimizer: Literal["adam", "lbfgs"] = "adam"
     sign: bool = True  # Adam on the sign of the gradient (Geiping et al. 2020)
     schedule: str = "cosine"  # see optimisers.pace
+    continuation: float = 0.0  # Adam: total variation starts 1 + this times as heavy, see optimisers.left
     restarts: int = 1
     start: Start = "randn"
     scales: tuple[int, ...] = (1,)  # side of the searched image is h / scale, coarse first; steps are shared out
@@ -39,10 +42,13 @@ class Search:
     chunk: int | None = None  # victims solved at once; None: what memory holds
 
 
-def adam(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tuple[Point, Tensor]:
+def adam(
+    evaluate: Evaluate, start: Point, search: Search, draws: Draws, penalty: Penalty | None = None
+) -> tuple[Point, Tensor]:
     """Adam, on the sign of the gradient where asked; `x` stays in [0, 1].
 
-    Returns the best point at which the objective was evaluated, and that objective.
+    Returns the best point at which the objective was evaluated, and that objective. The `penalty` of continuation
+    steers and is gone at the end, so that it has no say in which point is best.
     """
     point = start
     first = {name: torch.zeros_like(t) for name, t in point.items()}
@@ -58,6 +64,8 @@ def adam(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tupl
         best = {name: torch.where(_like(better, t), t.detach(), best[name]) for name, t in point.items()}
         if step == search.steps:
             break
+        if penalty is not None:
+            objective = objective + search.continuation * left(step, search.steps) * penalty(point)
         slopes = torch.autograd.grad(objective.sum(), list(point.values()))
         rate = search.lr * pace(search.schedule, step, search.steps)
         with torch.no_grad():
@@ -74,14 +82,28 @@ def adam(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tupl
 
 
 def pace(schedule: str, step: int, steps: int) -> float:
-    """Share of the rate at a step: cosine, warmup (50 steps up, then cosine), step (x 0.1 at 3/8, 5/8, 7/8), flat."""
+    """Share of the rate at a step.
+
+    cosine, exponential (e^-5 at the end), warmup (50 steps up, then cosine), step (x 0.1 at 3/8, 5/8, 7/8), flat.
+    """
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * step / steps))
     if schedule == "warmup":
         return min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    if schedule == "exponential":
+        return math.exp(-5 * step / steps)
     if schedule == "step":
         return 0.1 ** sum(step >= steps * k / 8 for k in (3, 5, 7))
     return 1.0
+
+
+def left(step: int, steps: int) -> float:
+    """Share of continuation's penalty at a step: the cube of the share of steps that are left.
+
+    Large structures first: a weight that is too heavy at the end spares many steps at the start (continuation, as
+    in Hale, Yin, Zhang: Fixed-point continuation for l1-minimization, SIAM J. Optim. 19, 2008).
+    """
+    return (1 - step / steps) ** 3
 
 
 def lbfgs(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tuple[Point, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gibench.draws import Draws
 from gibench.engine.chunks import chunk_size, in_chunks, part_of
 from gibench.engine.objective import Objective, Plan
-from gibench.engine.optimisers import Evaluate, Point, Search, Start, adam, lbfgs
+from gibench.engine.optimisers import Evaluate, Penalty, Point, Search, Start, adam, lbfgs
 from gibench.engine.priors import total_variation
 from gibench.types import Guess, Update, View
 
@@ -62,14 +62,21 @@ def _descend(objective: Objective, search: Search, draws: Draws) -> tuple[Point,
             x = resized(point["x"], side)
             return objective(x, _labels(objective, point), stream) + search.tv * total_variation(x)
 
+        def rough(point: Point) -> Tensor:
+            return search.tv * total_variation(resized(point["x"], side))
+
         own = replace(search, steps=max(search.steps // len(search.scales), 1))
-        point, least = descend(evaluate, point, own, draws.at("scale", scale))
+        point, least = descend(evaluate, point, own, draws.at("scale", scale), rough if search.continuation else None)
     return {**point, "x": resized(point["x"], side)}, least
 
 
-def descend(evaluate: Evaluate, start: Point, search: Search, draws: Draws) -> tuple[Point, Tensor]:
+def descend(
+    evaluate: Evaluate, start: Point, search: Search, draws: Draws, penalty: Penalty | None = None
+) -> tuple[Point, Tensor]:
     """The search's optimiser from a given start: the best point and its objective (v,)."""
-    return (lbfgs if search.optimizer == "lbfgs" else adam)(evaluate, start, search, draws)
+    if search.optimizer == "lbfgs":
+        return lbfgs(evaluate, start, search, draws)
+    return adam(evaluate, start, search, draws, penalty)
 
 
 def first_images(shape: tuple[int, ...], start: Start, draws: Draws, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from gibench.draws import Draws
-from gibench.engine.optimisers import Point, Search, adam, lbfgs, pace
+from gibench.engine.optimisers import Point, Search, adam, lbfgs, left, pace
 
 D = Draws(("optimise",), range(4))
 
@@ -87,6 +87,23 @@ def test_adam_hands_over_the_best_point_that_it_saw() -> None:
     assert torch.allclose(value, torch.full((4,), 0.01), atol=1e-6)
 
 
+def test_continuation_steers_and_has_no_say_in_which_point_is_best() -> None:
+    """A penalty that pulls to 1 moves the first steps there; what comes back is the best of the objective alone."""
+    seen = []
+
+    def at_zero(point: Point, _: Draws) -> Tensor:
+        seen.append(point["x"].mean().item())
+        return point["x"].square().sum(1)
+
+    start, search = {"x": torch.full((4, 1), 0.5)}, Search(400, lr=0.05, continuation=10.0)
+    point, value = adam(at_zero, start, search, D, lambda point: (1 - point["x"]).sum(1))
+    assert max(seen) > 0.9
+    assert value.max() < 1e-3
+    assert torch.equal(value, at_zero(point, D))
+    assert left(0, 400) == 1
+    assert left(400, 400) == 0
+
+
 def test_noise_is_each_problems_own() -> None:
     def bowl(point: Point, _: Draws) -> Tensor:
         return (point["x"] - 0.5).square().sum(1)
@@ -103,6 +120,7 @@ def test_noise_is_each_problems_own() -> None:
     [
         ("cosine", {0: 1.0, 50: 0.5, 100: 0.0}),
         ("step", {0: 1.0, 37: 1.0, 38: 0.1, 63: 0.01, 88: 1e-3}),
+        ("exponential", {0: 1.0, 20: math.exp(-1), 100: math.exp(-5)}),
         ("flat", {0: 1.0, 99: 1.0}),
         ("warmup", {0: 0.02, 49: 0.5 * (1 + math.cos(math.pi * 0.49))}),
     ],
