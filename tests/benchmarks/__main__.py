@@ -26,12 +26,15 @@ def main() -> None:
     parser.add_argument("works", nargs="*", metavar="work", help=f"some of {', '.join(known)}; all by default")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="timed rounds, in turns")
     parser.add_argument("--targets", type=int, default=TARGETS, help="on which the final PSNR is compared, even")
+    parser.add_argument("--rival-psnr", type=float, help="breaching's mean on the targets of the one work, if known")
     chosen = parser.parse_args()
     if unknown := set(chosen.works) - set(known):
         parser.error(f"unknown work {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if chosen.rival_psnr is not None and len(chosen.works) != 1:
+        parser.error("--rival-psnr belongs to one work; name it")
     rows = []
     for name in chosen.works or known:
-        rows += compare(name, chosen.rounds, chosen.targets)
+        rows += compare(name, chosen.rounds, chosen.targets, chosen.rival_psnr)
         Path("bench.json").write_text(json.dumps(rows, indent=1) + "\n")
     table = Table(*COLUMNS, title="gibench beside breaching; ratio: targets per minute at equal PSNR")
     for found in rows:

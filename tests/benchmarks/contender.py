@@ -41,23 +41,28 @@ class Contender:
 
 
 def serve(side: str, name: str) -> None:
-    """Read requests [first, count, steps]; write seconds of the attack alone, PSNR and the peak memory so far."""
+    """Read requests [first, count, steps]; write seconds of the attack alone, PSNR and the peak memory so far.
+
+    On a CPU they are the process's own seconds, which is what a clock shows where nobody else works: neighbours slow
+    the clock of one side or the other, and not the processor's.
+    """
     from benchmarks import ours, rival
     from benchmarks.works import CUDA, WORKS, Targets, one_thread
     from gibench.machine import peak_mib
 
     one_thread()
     work, reconstruct = (WORKS | CUDA)[name], {"ours": ours, "rival": rival}[side].reconstruct
+    now = time.process_time if work.device == "cpu" else time.perf_counter
     for line in sys.stdin:
         first, count, steps = json.loads(line)
         targets = Targets(work, first, count)
         targets.view  # noqa: B018  the messages are not part of the attack
         if side == "rival":
             rival.attacker(targets, 1)  # nor is its import
-        start = time.perf_counter()
+        start = now()
         found = reconstruct(targets, steps)
         psnr = targets.psnr(found)  # waits for a GPU
-        answer = {"seconds": time.perf_counter() - start, "psnr": psnr, "peak_mib": peak_mib(work.device)}
+        answer = {"seconds": now() - start, "psnr": psnr, "peak_mib": peak_mib(work.device)}
         print(json.dumps(answer), flush=True)
 
 

@@ -15,13 +15,19 @@ ROUNDS = 5
 WITHIN = 0.5  # dB of the rival's own result
 
 
-def compare(name: str, rounds: int = ROUNDS, count: int = TARGETS) -> list[dict[str, Any]]:
-    """One row for one process on each side and, on CPUs, one for two against two."""
+def compare(
+    name: str, rounds: int = ROUNDS, count: int = TARGETS, psnr_rival: float | None = None
+) -> list[dict[str, Any]]:
+    """One row for one process on each side and, on CPUs, one for two against two.
+
+    `psnr_rival` is the rival's mean on these targets where it is known: the longest part of a large net.
+    """
     one_thread()
     work = (WORKS | CUDA)[name]
     sizes = (1, 2) if work.device == "cpu" else (1,)
-    with contenders("rival", name, max(sizes)) as processes:
-        psnr_rival = quality(processes, work.rival_steps, count)
+    if psnr_rival is None:
+        with contenders("rival", name, max(sizes)) as processes:
+            psnr_rival = quality(processes, work.rival_steps, count)
     with contenders("ours", name, max(sizes)) as processes:
         steps, psnr = fewest(processes, work.ladder, psnr_rival - WITHIN, count)
     some = Targets(work, 0, 1)

@@ -31,18 +31,33 @@ class Work:
     device: str = "cpu"
 
 
+COARSE_FIRST = "start='gray', schedule='exponential', continuation={}"
 WORKS = {
     "lenet": Work(
-        "lenet", 600, 0.005, "lr=0.05, tv=0.03", (50, 75, 100, 125, 150, 200, 300, 400, 600), (32, 100), (2, 300)
+        "lenet",
+        600,
+        0.005,
+        f"lr=0.1, tv=0.003, {COARSE_FIRST.format(100)}",
+        (75, 100, 125, 150, 200),
+        (32, 100),
+        (2, 300),
     ),
     "lenet_shipped": Work("lenet", 600, 0.2, "lr=0.1, tv=0.3", (25, 50, 75, 100, 150, 200), (32, 100), (2, 300)),
     "convnet": Work(
-        "convnet(width=32)", 200, 0.005, "lr=0.03, tv=0.01", (75, 100, 125, 150, 200, 300), (32, 25), (1, 200)
+        "convnet(width=32)",
+        600,
+        0.0005,
+        f"lr=0.07, tv=0.0003, {COARSE_FIRST.format(300)}",
+        (100, 125, 150, 175, 200, 250, 300),
+        (32, 25),
+        (1, 200),
     ),
     "convnet_shipped": Work(
         "convnet(width=32)", 200, 0.2, "lr=0.3, tv=0.3", (25, 50, 75, 100, 150, 200), (32, 25), (1, 200)
     ),
-    "resnet18": Work("resnet18", 120, 0.2, "lr=0.1, tv=1.0", (40, 60, 80, 100, 120, 160), (8, 10), (1, 20)),
+    "resnet18": Work(
+        "resnet18", 120, 1.0, "lr=0.1, tv=1.0, start='gray'", (20, 40, 60, 80, 100, 120), (8, 10), (1, 20)
+    ),
 }
 CUDA = {  # run where there is a GPU
     "lenet_cuda": Work(
