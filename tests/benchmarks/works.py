@@ -34,13 +34,7 @@ class Work:
 COARSE_FIRST = "start='gray', schedule='exponential', continuation={}"
 WORKS = {
     "lenet": Work(
-        "lenet",
-        600,
-        0.005,
-        f"lr=0.1, tv=0.003, {COARSE_FIRST.format(100)}",
-        (75, 100, 125, 150, 200),
-        (32, 100),
-        (2, 300),
+        "lenet", 600, 0.005, "lr=0.05, tv=0.03", (50, 75, 100, 125, 150, 200, 300, 400, 600), (32, 100), (2, 300)
     ),
     "lenet_shipped": Work("lenet", 600, 0.2, "lr=0.1, tv=0.3", (25, 50, 75, 100, 150, 200), (32, 100), (2, 300)),
     "convnet": Work(
