@@ -16,7 +16,6 @@ from gibench.engine.labels import head, linears
 from gibench.gradients import mean_gradient
 from gibench.types import Batch, Match, Memory, Update, View
 
-
 STEP = 0.01
 """Of the difference quotients in pixel values: they take a third of the time of forward derivatives, and a shorter
 step would enlarge rounding, which depends on the company that a victim is computed in."""
