@@ -84,13 +84,9 @@ class Outpost(Defense):
         acted = nonzero <= (100 - self.prune + self.phi) / 100 + 0.01
 
         def transform(update: Update, draws: Draws) -> Update:
-            pruned: Update = {}
-            for name, g in update.items():
-                assert g is not None
-                flat = g.flatten(1)
-                kept = _largest(flat.detach().abs(), 100 - self.prune) | ~acted[:, None]
-                pruned[name] = (flat * kept).view_as(g)
-            return pruned
+            size = {name: g.detach().flatten(1).abs() for name, g in update.items() if g is not None}
+            kept = {name: _largest(s, 100 - self.prune) | ~acted[:, None] for name, s in size.items()}
+            return {name: None if g is None else g * kept[name].view_as(g) for name, g in update.items()}
 
         return Match(mask=seen, weight=weight, transform=transform)
 
