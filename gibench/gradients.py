@@ -117,6 +117,17 @@ def layer_deltas(
     return [(name, module, given, delta) for (name, module, given, _), delta in zip(seen, deltas, strict=True)]
 
 
+def input_of(net: nn.Module, layer: str, params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What reaches the layer for images (b, c, h, w)."""
+    seen: list[Tensor] = []
+    hook = net.get_submodule(layer).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        functional_call(net, (params, dict(net.named_buffers())), (x,))
+    finally:
+        hook.remove()
+    return seen[0]
+
+
 def _objective(net: nn.Module, logits: Tensor, batch: Batch, loss: Loss) -> Tensor:
     """The loss and what the net's own layers charge for this pass, (v,)."""
     total = loss(logits, batch)

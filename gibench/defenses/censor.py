@@ -49,7 +49,10 @@ class Censor(Defense):
             loss = _loss_at(net, batch, {name: weights[name] - self.step * r for name, r in sent.items()})
             better = loss < least
             least = torch.where(better, loss, least)
-            best = {name: torch.where(_like(better, r), r, best.get(name, r)) for name, r in sent.items()}
+            best = {
+                name: torch.where(better.view(-1, *[1] * (r.dim() - 1)), r, best.get(name, r))
+                for name, r in sent.items()
+            }
         return dict(best)
 
     def match(self, view: View) -> Match:
@@ -95,7 +98,3 @@ def _loss_at(net: nn.Module, batch: Batch, params: dict[str, Tensor]) -> Tensor:
     with torch.no_grad():
         logits = vmap(lambda p, x: functional_call(net, (p, buffers), (x,)))(own, batch.x.double())
         return cross_entropy(logits, batch)
-
-
-def _like(chosen: Tensor, t: Tensor) -> Tensor:
-    return chosen.view(-1, *[1] * (t.dim() - 1))

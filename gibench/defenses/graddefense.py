@@ -109,8 +109,5 @@ class GradDefense(Defense):
 
     def _by_slice(self, where: dict[str, Tensor], update: dict[str, Tensor]) -> Tensor:
         """Sum of squares, (v, slices)."""
-        first = next(iter(update.values()))
-        total = first.new_zeros(len(first), self.slices)
-        for name, g in update.items():
-            total = total.scatter_add(1, where[name], g.flatten(1).square())
-        return total
+        square, at = (torch.cat([t[name].flatten(1) for name in update], 1) for t in (update, where))
+        return square.new_zeros(len(at), self.slices).scatter_add(1, at, square.square())

@@ -73,24 +73,22 @@ class Outpost(Defense):
 
     def match(self, view: View) -> Match:
         """Where the message is not zero, the simulated gradient is pruned too, its choice of entries held fixed
-        (straight-through). A victim whose message has fewer zeros than that leaves was not changed.
-
-        The likelihood, with layers weighted by their known noise, is weaker on untrained nets.
+        (straight-through), and a layer counts by the inverse of its noise's deviation. A victim whose message has fewer
+        zeros than pruning leaves was not changed.
         """
+        spread = {name: float(p.detach().var(correction=0).clamp(max=1)) for name, p in view.model.named_parameters()}
+        least = max(0.01 * max(spread.values()), 1e-12)  # layers of equal weights get no noise
+        weight = {name: least / max(s, least) for name, s in spread.items()} if self.base else None
         seen = {name: None if g is None else g != 0 for name, g in view.update.items()}
         nonzero = torch.cat([m.flatten(1) for m in seen.values() if m is not None], 1).double().mean(1)
         acted = nonzero <= (100 - self.prune + self.phi) / 100 + 0.01
 
         def transform(update: Update, draws: Draws) -> Update:
-            pruned: Update = {}
-            for name, g in update.items():
-                assert g is not None
-                flat = g.flatten(1)
-                kept = _largest(flat.detach().abs(), 100 - self.prune) | ~acted[:, None]
-                pruned[name] = (flat * kept).view_as(g)
-            return pruned
+            size = {name: g.detach().flatten(1).abs() for name, g in update.items() if g is not None}
+            kept = {name: _largest(s, 100 - self.prune) | ~acted[:, None] for name, s in size.items()}
+            return {name: None if g is None else g * kept[name].view_as(g) for name, g in update.items()}
 
-        return Match(mask=seen, transform=transform)
+        return Match(mask=seen, weight=weight, transform=transform)
 
 
 def _largest(size: Tensor, percent: float) -> Tensor:

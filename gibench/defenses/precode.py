@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
+from gibench.engine.first_linear import sole_input
 from gibench.engine.labels import linears
 from gibench.gradients import mean_gradient
 from gibench.noise import Noisy, put_before
@@ -41,10 +42,8 @@ class Precode(Defense):
 
     def network(self, net: nn.Module) -> nn.Module:
         names = linears(net)
-        if not names:
-            return net  # `unfit` says so
-        name = names[{"first": 0, "middle": len(names) // 2, "last": -1}[self.where]]
-        return put_before(net, name, lambda width: Bottleneck(width, self.k, self.beta))
+        at = {"first": 0, "middle": len(names) // 2, "last": -1}[self.where]
+        return put_before(net, names[at], lambda width: Bottleneck(width, self.k, self.beta)) if names else net
 
     def match(self, view: View) -> Match:
         """eps is a further unknown, and the gradients from the bottleneck on are left out (arXiv 2208.04767).
@@ -62,8 +61,8 @@ class Precode(Defense):
             if view.shape[0] > 1:
                 return {"eps": draws.normal(view.shape[0], self.k, like=like)}
             with torch.no_grad():
-                mean, deviation = layer.code(_input(view.update, f"{name}.encode"))
-                return {"eps": ((_input(view.update, f"{name}.decode") - mean) / deviation).unsqueeze(1)}
+                mean, deviation = layer.code(sole_input(view.update, f"{name}.encode"))
+                return {"eps": ((sole_input(view.update, f"{name}.decode") - mean) / deviation).unsqueeze(1)}
 
         def gradient(net: nn.Module, batch: Batch, extra: Extra, draws: Draws) -> Update:
             noise = {name: extra["eps"]} if extra else {}
@@ -98,12 +97,3 @@ class Bottleneck(Noisy):
 def bottleneck(net: nn.Module) -> tuple[str, Bottleneck]:
     """The layer that `network` put in, and its name."""
     return next((name, m) for name, m in net.named_modules() if isinstance(m, Bottleneck))
-
-
-def _input(update: Update, layer: str) -> Tensor:
-    """(v, in) of a linear layer that saw one image: dW = d h^T and db = d give h by least squares."""
-    weight, bias = update[f"{layer}.weight"], update[f"{layer}.bias"]
-    assert weight is not None
-    assert bias is not None
-    total: Tensor = (weight * bias.unsqueeze(2)).sum(1) / bias.square().sum(1, keepdim=True).clamp(min=1e-30)
-    return total

@@ -8,17 +8,15 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.engine.labels import head, linears
-from gibench.gradients import mean_gradient
+from gibench.gradients import input_of, mean_gradient
 from gibench.types import Batch, Match, Memory, Update, View
 
-STEP = 0.01
-"""Of the difference quotients in pixel values: they take a third of the time of forward derivatives, and a shorter
-step would enlarge rounding, which depends on the company that a victim is computed in."""
+STEP = 0.01  # of difference quotients, in pixel values; shorter ones enlarge rounding, which differs in company
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Soteria(Defense):
             """Images (n, ...) -> (n, features)."""
 
             def features(x: Tensor) -> Tensor:
-                return _input_of(net, self._name(net), p, x)
+                return input_of(net, self._name(net), p, x)
 
             if self.probes:  # E <d r_j / d x, t>^2 = |d r_j / d x|^2 for normal t
                 r = features(x)
@@ -105,14 +103,3 @@ class Soteria(Defense):
 
     def _name(self, net: nn.Module) -> str:
         return head(net) if self.layer == "last_fc" else self.layer
-
-
-def _input_of(net: nn.Module, layer: str, params: dict[str, Tensor], x: Tensor) -> Tensor:
-    """What reaches the layer for images (b, c, h, w)."""
-    seen: list[Tensor] = []
-    hook = net.get_submodule(layer).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
-        functional_call(net, (params, dict(net.named_buffers())), (x,))
-    finally:
-        hook.remove()
-    return seen[0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gibench.draws import Draws
-from gibench.types import View
+from gibench.types import Update, View
 
 
 @dataclass(frozen=True)
@@ -128,3 +128,12 @@ def _quotients(rows: Rows, weight: Tensor, bias: Tensor, b: int, tol: float, lea
 def leaves(net: nn.Module) -> list[nn.Module]:
     """The layers of a plain sequence, in order."""
     return [m for m in net.modules() if not list(m.children())]
+
+
+def sole_input(update: Update, layer: str) -> Tensor:
+    """(v, in) of a linear layer that saw one image: dW = d h^T and db = d give h by least squares."""
+    weight, bias = update[f"{layer}.weight"], update[f"{layer}.bias"]
+    assert weight is not None
+    assert bias is not None
+    total: Tensor = (weight * bias.unsqueeze(2)).sum(1) / bias.square().sum(1, keepdim=True).clamp(min=1e-30)
+    return total

@@ -99,3 +99,12 @@ def test_bad_fields_are_refused() -> None:
     for bad in ({"phi": 101}, {"prune": -1}, {"base": -1}, {"base": math.inf}, {"beta": math.nan}):
         with pytest.raises(ValueError, match="validation error"):
             Outpost(**bad)
+
+
+def test_the_attacker_trusts_layers_by_the_noise_that_they_get(digits: Parts) -> None:
+    net, batch = net_of("lenet", 1, 10), held(digits.test, 2, 1)
+    weight = Outpost().match(seen(net, batch, 10, Outpost())).weight
+    spread = {name: float(p.detach().var(correction=0)) for name, p in net.named_parameters()}
+    for a, b in ((a, b) for a in spread for b in spread):
+        assert weight[a] * spread[a] == pytest.approx(weight[b] * spread[b], rel=1e-4)
+    assert Outpost(base=0).match(seen(net, batch, 10, Outpost(base=0))).weight is None
