@@ -153,7 +153,7 @@ def test_short_names_are_presets_of_one_entry() -> None:
 @pytest.mark.parametrize(
     ("kind", "spec", "told"),
     [
-        ("defenses", "prun", ["unknown defense 'prun'", "did you mean 'prune'?", "dpsgd, latent_perturb, none"]),
+        ("defenses", "prun", ["unknown defense 'prun'", "did you mean 'prune'?", "dpsgd", "latent_perturb"]),
         ("attacks", "inverting_gradient", ["unknown attack", "did you mean 'inverting_gradients'?"]),
         ("datasets", "xyzzy", ["unknown dataset 'xyzzy'; allowed: "]),
         ("defenses", "prune(q=0.5)", ["prune has no field 'q'", "its fields are: p"]),
