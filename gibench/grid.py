@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, cast
 
 import torch
@@ -190,6 +190,7 @@ def _block(suite: Suite) -> list[Cell]:
     return found
 
 
+@cache
 def _skeleton(dataset: Dataset, model: Model, defense: Defense) -> nn.Module:
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         return defense.network(model.build(dataset.channels, dataset.side, dataset.classes))

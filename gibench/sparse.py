@@ -15,6 +15,9 @@ def largest(size: Tensor, count: int) -> Tensor:
     if count == 0:
         return torch.zeros_like(size, dtype=torch.bool)
     least = size.kthvalue(size.shape[1] - count + 1, dim=1, keepdim=True).values  # of those that count
+    stay = size >= least
+    if bool((stay.sum(1) == count).all()):  # no ties to break, as nearly always
+        return stay
     above, tied = size > least, size == least
     room = count - above.sum(1, keepdim=True)
     return above | (tied & (tied.cumsum(1) <= room))
