@@ -215,21 +215,20 @@ def _cost(net: nn.Module, client: Client, defense: Defense, images: Images, draw
 
     Both ways make the same messages of 32 clients in turns; the ratio is that of the medians of five.
     """
-    n = min(32, len(images.y) // client.training.batch)
-    index = torch.arange(n * client.training.batch, device=images.y.device).view(n, -1)
-    batch, seconds = Batch(images.x[index], images.y[index]), dict[str, list[float]]()
-    plain, update = build_net(client, Defense()).to(images.x), dict[str, Tensor | None]()
-    plain_local = client.training.local()
-    for turn in range(6):
-        for name, own, hooks, local in (
-            ("plain", plain, Defense(), plain_local),
-            ("defended", net, defense, client.local),
-        ):
-            clock = time.perf_counter()
-            update = make_message(own, hooks, batch, draws.at(name, turn).of(range(n)), local)
-            seconds.setdefault(name, []).append(time.perf_counter() - clock)
-    median = {name: float(np.median(times[1:])) for name, times in seconds.items()}
-    return {"upload_bytes": defense.upload_bytes(update), "step_ratio": median["defended"] / median["plain"]}
+    index = torch.arange(32 * client.training.batch, device=images.y.device).view(32, -1) % len(images.y)
+    batch = Batch(images.x[index], images.y[index])
+    plain, memory = build_net(client, Defense()).to(images.x), dict[str, Tensor]()
+    seconds: dict[str, list[float]] = {"plain": [], "defended": []}
+    for turn in range(6):  # the first is a warm-up
+        own = draws.at(turn).of(range(32))
+        clock = time.perf_counter()
+        make_message(plain, Defense(), batch, own, client.training.local())
+        seconds["plain"].append(time.perf_counter() - clock)
+        clock = time.perf_counter()
+        update = make_message(net, defense, batch, own, client.local, memory)
+        seconds["defended"].append(time.perf_counter() - clock)
+    bare, defended = (float(np.median(times[1:])) for times in seconds.values())
+    return {"upload_bytes": defense.upload_bytes(update), "step_ratio": defended / bare}
 
 
 def restore(client: Client, trained: Trained, checkpoint: str, device: str) -> nn.Module:

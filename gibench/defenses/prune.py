@@ -67,8 +67,9 @@ class Prune(Defense):
         least = self._least(view.update)
 
         def beyond(update: Update, draws: Draws) -> Update:
-            scale = fitted({k: None if g is None else g * seen[k] for k, g in update.items()}, view.update)
-            return {k: None if g is None else _excess(g, scale, seen[k], least[k]) for k, g in update.items()}
+            shared = {k: g for k, g in update.items() if g is not None and k in seen}
+            scale = fitted({k: g * seen[k] for k, g in shared.items()}, view.update)
+            return update | {k: _excess(g, scale, seen[k], least[k]) for k, g in shared.items()}
 
         return Match(transform=beyond)
 

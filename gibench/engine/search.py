@@ -67,9 +67,6 @@ def _descend(objective: Objective, search: Search, draws: Draws) -> tuple[Point,
         def rough(point: Point) -> Tensor:
             return search.tv * total_variation(_images(objective, point))
 
-        def rough(point: Point) -> Tensor:
-            return search.tv * total_variation(resized(point["x"], side))
-
         own = replace(search, steps=max(search.steps // len(search.scales), 1))
         point, least = descend(evaluate, point, own, draws.at("scale", scale), rough if search.continuation else None)
     return {**point, "x": _images(objective, point)}, least
