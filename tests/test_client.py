@@ -307,8 +307,15 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
         'obfuscate(kind="pca")',
     ],
 )
-@pytest.mark.parametrize("protocol", ["fedsgd", "fedavg"])
-def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, protocol: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "protocol"),
+    [
+        ("lenet(width=6)", "fedsgd"),
+        ("lenet(width=6)", "fedavg"),
+        pytest.param("convnet(width=8)", "fedsgd", marks=pytest.mark.slow),
+    ],
+)
+def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, model: str, protocol: str) -> None:
     """One epoch on real images; noise at inference is each image's own, not one draw for all."""
     spec = {"latent_perturb": "latent_perturb(autoencoder_epochs=1, epochs=1)", "dcs": "dcs(steps=2)"}.get(spec, spec)
     few = replace(
@@ -316,7 +323,7 @@ def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: s
         client=Images(digits.client.x[:40], digits.client.y[:40]),
         aux=Images(digits.aux.x[:80], digits.aux.y[:80]),
     )
-    trained, row = train(client(defense=spec, clients=4, epochs=1, batch=2, protocol=protocol), few)
+    trained, row = train(client(model=model, defense=spec, clients=4, epochs=1, batch=2, protocol=protocol), few)
     for suffix in ("", "_raw"):
         assert 0 <= row[f"utility{suffix}"] <= 1
         assert math.isfinite(row[f"cross_entropy{suffix}"])
