@@ -80,6 +80,8 @@ class Block(Strict):
     checkpoints: Checkpoints | None = None
     batch_sizes: Batches | None = None
     threats: Threats | None = None
+    seeds: Seeds | None = None
+    rounds: Count | None = None
     victims: Count | None = None
     training: Training | None = None  # what it leaves out is taken from the suite's, too
 

@@ -199,10 +199,11 @@ def test_no_two_cells_share_all_their_names() -> None:
 
 def test_a_further_block_may_differ_in_all_that_a_setting_is_made_of() -> None:
     plain = grid()
-    block = {"batch_sizes": [2], "checkpoints": ["final"], "threats": ["B"], "victims": 1}
+    block = {"batch_sizes": [2], "checkpoints": ["final"], "threats": ["B+m"], "victims": 1, "rounds": 3, "seeds": [7]}
     more = grid(extra=[block | {"attacks": ["prior_only"], "training": {"protocol": "fedavg", "local_epochs": 3}}])
     new = more[len(plain) :]
-    assert {(c.batch, c.checkpoint, c.threat, c.victims) for c in new} == {(2, "final", "B", 1)}
+    assert {(c.batch, c.checkpoint, c.threat, c.victims) for c in new} == {(2, "final", "B+m", 1)}
+    assert {(c.rounds, c.client.seed) for c in new} == {(3, 7)}
     assert {c.client.training.protocol for c in new} == {"fedavg"}
     assert {c.client.training.epochs for c in new} == {c.client.training.epochs for c in plain}  # the suite's own
     assert {c.describe()["training"] for c in new} == {"fedavg(3 x 0.05)"}
