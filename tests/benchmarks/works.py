@@ -49,9 +49,7 @@ WORKS = {
     "convnet_shipped": Work(
         "convnet(width=32)", 200, 0.2, "lr=0.3, tv=0.3", (25, 50, 75, 100, 150, 200), (32, 25), (1, 200)
     ),
-    "resnet18": Work(
-        "resnet18", 120, 1.0, "lr=0.1, tv=1.0, start='gray'", (20, 40, 60, 80, 100, 120), (8, 10), (1, 20)
-    ),
+    "resnet18": Work("resnet18", 120, 1.0, "lr=0.1, tv=1.0, start='gray'", (60, 120), (8, 10), (1, 20)),
 }
 CUDA = {  # run where there is a GPU
     "lenet_cuda": Work(
@@ -79,6 +77,11 @@ class Targets:
     def batch(self) -> Batch:
         images = held(build("datasets", "ihc").load().test, self.first + self.count, 1)
         return Batch(*(part[self.first :].to(self.work.device) for part in (images.x, images.y)))
+
+    @cached_property
+    def aux(self) -> Tensor:
+        """Images that nobody attacks, (n, c, h, w)."""
+        return build("datasets", "ihc").load().aux.x.to(self.work.device)
 
     @cached_property
     def view(self) -> View:
