@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from gibench.noise import costs, given
-from gibench.types import Batch, Update
+from gibench.types import Batch, Params, Update
 
 Loss = Callable[[Tensor, Batch], Tensor]
 """(logits (v, b, k), batch) -> one number per victim (v,)."""
@@ -72,7 +72,7 @@ def mean_gradient(
     batch: Batch,
     *,
     loss: Loss = cross_entropy,
-    params: dict[str, Tensor] | None = None,
+    params: Params | None = None,
     create_graph: bool = False,
 ) -> Update:
     """The gradient of each victim's loss, {name: (v, *shape)}.
@@ -148,7 +148,7 @@ def _by_layer(net: nn.Module, batch: Batch, loss: Loss, create_graph: bool) -> U
     return {name: update[name] for name, _ in net.named_parameters()}
 
 
-def _by_vmap(net: nn.Module, batch: Batch, loss: Loss, params: dict[str, Tensor] | None) -> Update:
+def _by_vmap(net: nn.Module, batch: Batch, loss: Loss, params: Params | None) -> Update:
     own = {name: p.detach() for name, p in net.named_parameters()} if params is None else params
     buffers = dict(net.named_buffers())
     weight = batch.x.new_ones(batch.y.shape[:2]) if batch.weight is None else batch.weight

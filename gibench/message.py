@@ -6,14 +6,11 @@ from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gibench.draws import Draws
 from gibench.noise import draw_noise
-from gibench.types import Batch, Local, Memory, Update
-
-Params = dict[str, Tensor]
-"""Weights of every client's own, {name: (v, *shape)}."""
+from gibench.types import Batch, Local, Memory, Params, Update
 
 
 class Hooks(Protocol):

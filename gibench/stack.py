@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gibench.defenses import PLACES, Defense, Exposure, Place
 from gibench.draws import Draws
 from gibench.errors import InputError
-from gibench.types import Batch, Images, Local, Match, Memory, Update, View, same_guess, same_image, same_update
+from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View, same_guess, same_image, same_update
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -113,7 +113,7 @@ class Stack(Defense):
     def network(self, net: nn.Module) -> nn.Module:
         return reduce(lambda n, part: part.network(n), self.parts, net)
 
-    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> dict[str, Tensor] | None:
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> Params | None:
         changing = [(i, part) for i, part in enumerate(self.parts) if _overrides(part, "weights")]
         for i, part in changing:  # at most one does, see `stacked`
             with _own(memory, i) as kept:
@@ -121,12 +121,7 @@ class Stack(Defense):
         return None
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         memory = {} if memory is None else memory
         for i, part in enumerate(self.parts):

@@ -19,6 +19,9 @@ Update = dict[str, Tensor | None]
 """One tensor (v, *parameter shape) per parameter name; None where the client does not share it."""
 
 
+Params = dict[str, Tensor]
+"""Weights of every victim's or client's own, {name: (v, *shape)}."""
+
 Memory = dict[str, Tensor]
 """What every client keeps from one round to the next, (clients, ...) by name; a defense's hooks read and replace it."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from gibench.bounds import gaussian
 from gibench.cell import run_cell, run_client
@@ -15,7 +15,7 @@ from gibench.grid import Cell, cells
 from gibench.leaderboard import aggregate
 from gibench.store import Store
 from gibench.suite import Suite
-from gibench.types import Batch, Memory, Update
+from gibench.types import Batch, Memory, Params, Update
 
 SUITE = Suite(
     name="planted",
@@ -36,12 +36,7 @@ class NoiseFree(DPSGD):
     """Claims sigma and adds nothing."""
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         return DPSGD(sigma=0, clip=self.clip).gradient(net, batch, draws, params)
 

@@ -14,7 +14,7 @@ from gibench.draws import Draws
 from gibench.gradients import mean_gradient
 from gibench.message import mean_message
 from gibench.registry import Entry
-from gibench.types import Batch, Images, Local, Match, Memory, Update, View
+from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View
 
 Place = Literal["data", "model", "gradient", "protocol"]
 PLACES: tuple[Place, ...] = ("data", "model", "gradient", "protocol")
@@ -79,17 +79,12 @@ class Defense(Entry):
         """Model: the architecture that is trained instead."""
         return net
 
-    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> dict[str, Tensor] | None:
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> Params | None:
         """Model: the weights of each member of `draws` to compute at, {name: (v, *shape)}; None: the net's."""
         return None
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         """Gradient: one step's gradient; `params` as in `gibench.gradients.mean_gradient`."""
         return mean_gradient(net, batch, params=params)

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import cross_entropy, mean_gradient
-from gibench.types import Batch, Match, Memory, Update, View
+from gibench.types import Batch, Match, Memory, Params, Update, View
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,7 @@ class Censor(Defense):
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         plain = mean_gradient(net, batch, params=params)
         weights = {name: p.detach().unsqueeze(0) for name, p in net.named_parameters()} if params is None else params

@@ -15,9 +15,8 @@ from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
 from gibench.mixing import public_pool
-from gibench.types import Batch, Extra, Images, Match, Memory, Update, View
+from gibench.types import Batch, Extra, Images, Match, Memory, Params, Update, View
 
-Params = dict[str, Tensor]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

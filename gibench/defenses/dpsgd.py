@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from gibench.accounting import epsilon
 from gibench.bounds import GALLERY, gaussian, rero
 from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.gradients import alone, clip_each, mean_gradient
-from gibench.types import Batch, Match, Memory, Update, View
+from gibench.types import Batch, Match, Memory, Params, Update, View
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,7 @@ class DPSGD(Defense):
     accountant: Literal["rdp", "prv"] = "rdp"
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         size = batch.size or batch.y.shape[1]
         single, owner = alone(batch)

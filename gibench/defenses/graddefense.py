@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
-from gibench.types import Batch, Images, Match, Memory, Update, View, victims
+from gibench.types import Batch, Images, Match, Memory, Params, Update, View, victims
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,7 @@ class GradDefense(Defense):
         return replace(self, state={"x": aux.x[index], "y": aux.y[index]})
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         memory = {} if memory is None else memory
         v, plain = len(batch.y), mean_gradient(net, batch, params=params)

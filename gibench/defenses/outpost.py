@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import alone, mean_gradient
-from gibench.types import Batch, Match, Memory, Update, View
+from gibench.types import Batch, Match, Memory, Params, Update, View
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -38,12 +38,7 @@ class Outpost(Defense):
     beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.125
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         memory = {} if memory is None else memory
         steps = memory.get("steps", batch.x.new_zeros(len(batch.y)))

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
@@ -16,7 +16,7 @@ from gibench.engine.labels import head
 from gibench.engine.local import trained_from
 from gibench.gradients import along, cross_entropy, mean_gradient
 from gibench.message import own_weights
-from gibench.types import Batch, Extra, Local, Match, Memory, Update, View
+from gibench.types import Batch, Extra, Local, Match, Memory, Params, Update, View
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PartialShare(Defense):
     side: Literal["trailing", "leading"] = "trailing"
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.03  # of the private layers, where gradients are sent
 
-    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> dict[str, Tensor] | None:
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> Params | None:
         if not self.layers:
             return None
         params = own_weights(net, len(draws.members))

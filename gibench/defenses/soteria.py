@@ -14,7 +14,7 @@ from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.engine.labels import head, linears
 from gibench.gradients import input_of, mean_gradient
-from gibench.types import Batch, Match, Memory, Update, View
+from gibench.types import Batch, Match, Memory, Params, Update, View
 
 STEP = 0.01  # of difference quotients, in pixel values; shorter ones enlarge rounding, which differs in company
 
@@ -45,12 +45,7 @@ class Soteria(Defense):
         return self.probes > 0
 
     def gradient(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        draws: Draws,
-        params: dict[str, Tensor] | None = None,
-        memory: Memory | None = None,
+        self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
         update, key = mean_gradient(net, batch, params=params), f"{self._name(net)}.weight"
         g = update[key]
@@ -60,7 +55,7 @@ class Soteria(Defense):
             update[key] = g * torch.ones_like(g[:, 0]).scatter(1, least, 0).unsqueeze(1)
         return update
 
-    def scores(self, net: nn.Module, batch: Batch, draws: Draws, params: dict[str, Tensor] | None = None) -> Tensor:
+    def scores(self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None) -> Tensor:
         """(v, features); padding counts for nothing."""
         v, b = batch.x.shape[:2]
         filled = batch.x.new_ones(v, b) if batch.weight is None else batch.weight

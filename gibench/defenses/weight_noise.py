@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import mean_gradient
-from gibench.types import Batch, Extra, Match, Memory, Update, View
+from gibench.types import Batch, Extra, Match, Memory, Params, Update, View
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class WeightNoise(Defense):
     stochastic: ClassVar[bool] = True
     sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
 
-    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> dict[str, Tensor] | None:
+    def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> Params | None:
         if not self.sigma:
             return None
         return {
