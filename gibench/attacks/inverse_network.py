@@ -35,7 +35,10 @@ class InverseNetwork(AdaptiveMatching):
     pruning and noise would change most.
     """
 
-    citation: ClassVar[str] = "Wu et al.: Inference attacks, 2020, arXiv 2011.00177"
+    citation: ClassVar[str] = (
+        "Wu, Zhang, Ding, Nguyen, Yu, Pan, Wong: Evaluation of inference attack models for deep learning on medical "
+        "data, 2020, arXiv 2011.00177"
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"batch_size", "aux_data", "defense_spec"})
     at: Literal["image", "features"] = "image"
     epochs: Annotated[int, Field(ge=1)] = 30

@@ -30,7 +30,10 @@ class Obfuscate(Defense):
     Images are obfuscated at inference too. Only svd_lowrank has a neutral end.
     """
 
-    citation: ClassVar[str] = "Popescu et al., 2023, arXiv 2308.16530"
+    citation: ClassVar[str] = (
+        "Popescu, Nita, Taca, Vizitiu, Itu: Privacy-preserving medical image classification through deep learning and "
+        "matrix decomposition, MED 2023, arXiv 2308.16530"
+    )
     place = "data"
     knob = "strength"
     sweep = (0.0, 0.8, 0.875, 0.91, 0.94, 0.97)

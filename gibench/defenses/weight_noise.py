@@ -19,7 +19,10 @@ from gibench.types import Batch, Extra, Match, Memory, Params, Update, View
 class WeightNoise(Defense):
     """The gradient is that at theta + N(0, sigma^2), and every inference has noise of its own."""
 
-    citation: ClassVar[str] = "Wu et al., 2020, arXiv 2011.00177"
+    citation: ClassVar[str] = (
+        "Wu, Zhang, Ding, Nguyen, Yu, Pan, Wong: Evaluation of inference attack models for deep learning on medical "
+        "data, 2020, arXiv 2011.00177"
+    )
     place = "model"
     knob = "sigma"
     sweep = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
