@@ -86,7 +86,7 @@ class LatentPerturb(Defense):
             raise ValueError("adversaries: each family once")
         plain = self.kind == "budget" and self.fresh == 1 and self.where == "latent"
         if self.reading == "B" and not (plain and self.learns_from == "aux"):
-            raise ValueError('reading="B" is plain noise inside the model: it takes kind="budget", fresh=1, and aux')
+            raise ValueError('reading="B" is plain noise inside the model and learns nothing: kind="budget", fresh=1')
         return self
 
     @property

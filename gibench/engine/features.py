@@ -39,6 +39,9 @@ def through_shift(view: View) -> Match:
     One image's tell its shifted features (dW = d h^T), so that every candidate image implies the noise; the output
     error, which they tell too, replaces the cross-entropy. Otherwise the noise is a further unknown. Of several local
     steps, each with other noise, the training without noise is simulated.
+
+    For one image, simulating no noise was up to 18 dB weaker on `lenet`, searching for it up to 12; each of them is
+    stronger in places, by 1 and by 7 dB, where all show the image.
     """
     name, layer = next((name, m) for name, m in view.model.named_modules() if isinstance(m, FeatureShift))
     last = head(view.model)
