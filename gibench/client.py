@@ -60,7 +60,7 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
     """
     draws = Draws((client.id,))
     clock = time.perf_counter()
-    defense = client.defense.fit(parts.aux, draws.at("fit"))
+    defense = client.defense.learn({"aux": parts.aux, "client": parts.client}, draws.at("fit"))
     fitted = time.perf_counter()
     net = build_net(client, defense).to(parts.client.x.device)
     settings, local = client.training, client.local

@@ -25,16 +25,16 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
         "summary": cls.summary(),
         "citation": cls.citation,
         "fields": registry.fields_of(kind, name),
-        "needs": sorted(getattr(cls, "match_needs", cls.needs)),
+        "needs": sorted(cls.needs),
         **({"licence": cls.licence} if hasattr(cls, "licence") else {}),
         **(_strength(kind, name) if kind == "defenses" else {}),
     }
 
 
 def _strength(kind: str, name: str) -> dict[str, Any]:
-    """Where a defense acts, which field sets its strength, and that field's values from weakest to strongest."""
+    """Where a defense acts, what simulating it takes, which field sets its strength, from weakest to strongest."""
     entry: Any = registry.build(kind, name)
-    return {"place": entry.place, "knob": entry.knob, "sweep": list(entry.sweep)}
+    return {"needs": sorted(entry.match_needs), "place": entry.place, "knob": entry.knob, "sweep": list(entry.sweep)}
 
 
 def _suites() -> list[dict[str, Any]]:

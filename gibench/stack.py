@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gibench.defenses import PLACES, Defense, Exposure, Place
+from gibench.defenses import PLACES, Defense, Exposure, Place, Source
 from gibench.draws import Draws
 from gibench.errors import InputError
 from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View, same_guess, same_image, same_update
@@ -88,13 +88,19 @@ class Stack(Defense):
     def spec(self) -> str:
         return " + ".join(part.spec() for part in self.given)
 
-    def fit(self, aux: Images, draws: Draws) -> Self:
-        """Each learns on auxiliary images as the parts before it show them."""
+    def learn(self, sources: Mapping[Source, Images], draws: Draws) -> Self:
+        """Each learns on the images that it asks for, as the parts before it show them."""
+        asked = {part.learns_from for part in self.given}
+        sources = {name: images for name, images in sources.items() if name in asked}
         fitted = []
         for i, part in enumerate(self.given):
-            fitted.append(part.fit(aux, draws.at(i)))
-            aux = _shown(fitted[-1], aux, draws.at("shown", i))
+            fitted.append(part.learn(sources, draws.at(i)))
+            sources = {name: _shown(fitted[-1], images, draws.at("shown", i)) for name, images in sources.items()}
         return replace(self, state=_joined(part.state for part in fitted))
+
+    def fit(self, images: Images, draws: Draws) -> Self:
+        """All on the same images, whatever they ask for."""
+        return self.learn({"aux": images, "client": images}, draws)
 
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """Each is studied on what the parts before it make of auxiliary images: so it is undone, last part first."""
@@ -255,12 +261,12 @@ def _chain(first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor]) 
     return lambda x: then(first(x))
 
 
-def _shown(part: Defense, aux: Images, draws: Draws) -> Images:
-    """Auxiliary images as a defense of images would show them, with the labels that they have."""
+def _shown(part: Defense, images: Images, draws: Draws) -> Images:
+    """Images as a defense of images would show them, with the labels that they have."""
     if not _overrides(part, "images"):
-        return aux
-    alone = Batch(aux.x.unsqueeze(1), aux.y.unsqueeze(1))
-    return Images(part.images(alone, draws.of(range(len(aux.y)))).x.squeeze(1), aux.y)
+        return images
+    alone = Batch(images.x.unsqueeze(1), images.y.unsqueeze(1))
+    return Images(part.images(alone, draws.of(range(len(images.y)))).x.squeeze(1), images.y)
 
 
 def _overrides(part: Defense, hook: str) -> bool:

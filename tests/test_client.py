@@ -303,6 +303,7 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
         *names("defenses"),
         'latent_perturb(kind="bottleneck", autoencoder_epochs=1, epochs=1)',
         'latent_perturb(kind="code", epochs=1, still=true)',
+        'latent_perturb(reading="B", fresh=1)',
         'obfuscate(kind="svd_keyed")',
         'obfuscate(kind="pca")',
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -210,6 +210,26 @@ def test_every_part_learns_on_images_as_the_parts_before_it_show_them(few_aux: I
     for aux in got:
         assert torch.allclose(aux.x, few_aux.x * 0.9 + 0.01)
     assert set(studied) == {"1/x"}
+
+
+def test_every_part_learns_from_whom_it_asks(few_aux: Images, digits: Parts) -> None:
+    got: list[Images] = []
+
+    @dataclass(frozen=True)
+    class Learning(Brighter):
+        learns_from: Literal["aux", "client"] = "aux"
+
+        def fit(self, images: Images, draws: Draws) -> Defense:
+            got.append(images)
+            return self
+
+    few = Images(digits.client.x[:8], digits.client.y[:8])
+    stack = stacked([Learning(by=0.1), Learning(by=0.1, learns_from="client"), Learning(by=0.1)])
+    stack.learn({"aux": few_aux, "client": few}, Draws(("f",)))
+    shown = few.x * 0.9 + 0.01
+    assert torch.equal(got[0].x, few_aux.x)
+    assert torch.allclose(got[1].x, shown)
+    assert torch.allclose(got[2].x, (few_aux.x * 0.9 + 0.01) * 0.9 + 0.01)
 
 
 @pytest.mark.parametrize(

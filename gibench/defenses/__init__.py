@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -15,6 +15,9 @@ from gibench.gradients import mean_gradient
 from gibench.message import mean_message
 from gibench.registry import Entry
 from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View
+
+Source = Literal["aux", "client"]
+"""Whose images a defense learns from: auxiliary ones, or the clients' own, pooled by someone whom they trust."""
 
 Place = Literal["data", "model", "gradient", "protocol"]
 PLACES: tuple[Place, ...] = ("data", "model", "gradient", "protocol")
@@ -50,6 +53,7 @@ class Defense(Entry):
     stochastic: ClassVar[bool] = False  # two messages about the same batch differ
     relabels: ClassVar[bool] = False  # the model learns other labels than the client's
     mixes: ClassVar[bool] = False  # its `images` puts several of a client's images into one
+    learns_from = "aux"  # the images that `fit` is given, one of `Source`
     sampling: ClassVar[Literal["shuffle", "poisson"]] = "shuffle"  # how a client picks a round's images
 
     # Learned public state; not a setting. Filled by `fit`.
@@ -63,8 +67,12 @@ class Defense(Entry):
         value, grows = getattr(self, self.knob), self.sweep[-1] >= self.sweep[0]
         return float(value if grows else -value)
 
-    def fit(self, aux: Images, draws: Draws) -> Self:
-        """Learn public state on auxiliary data, once, before any training."""
+    def learn(self, sources: Mapping[Source, Images], draws: Draws) -> Self:
+        """`fit` on the images that this defense asks for."""
+        return self.fit(sources[cast(Source, self.learns_from)], draws)
+
+    def fit(self, images: Images, draws: Draws) -> Self:
+        """Learn public state, once, before any training."""
         return self
 
     def images(self, batch: Batch, draws: Draws) -> Batch:

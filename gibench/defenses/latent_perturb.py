@@ -1,8 +1,9 @@
 """Learned latent perturbation by minimax (after Jiang, Firouzi, Chakrabarty 2025; only its abstract was known).
 
-Reading A of that abstract: encode the image, perturb its latent, decode, train on the decoded image. Results speak
-for a defense of the kind the abstract describes, not for the paper's method: a difference from its 12.5 % or 12.4 %
-is neither a replication nor its failure.
+Reading A of that abstract: encode the image, perturb its latent, decode, train on the decoded image. Reading B: the
+latent is the classifier's own, the features before its last linear layer. Results speak for a defense of the kind
+the abstract describes, not for the paper's method: a difference from its 12.5 % or 12.4 % is neither a replication
+nor its failure.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Annotated, ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
-from gibench.defenses import Defense
+from gibench.defenses import Defense, Place, Source
 from gibench.draws import Draws
+from gibench.engine.features import shift_features, through_shift
+from gibench.engine.labels import linears
 from gibench.learned.fit import seeded
 from gibench.learned.inverter import best_inverter, learn_inverters
 from gibench.learned.latent import Bottleneck, Code, Maps, Outside, Shift, Transform, each
@@ -36,7 +39,15 @@ class LatentPerturb(Defense):
     `code`: the image becomes a code of `latent` numbers learned for the task, beta per nat beyond what its class says.
 
     Everything is learned on auxiliary images. What a dear code sends says no more than its class, from which nobody
-    learns: its model is as good as a classifier trained on the auxiliary images alone, to which it is to be compared.
+    learns: its model is as good as a classifier trained on the images of its own learning, to which it is compared.
+
+    `learns_from="client"`: on the clients' own images instead, pooled by a curator whom they trust. The networks are
+    public and tell about those images, which no attack here reads from them, and victims are others: rows leave out
+    what this costs. Attackers study the networks on auxiliary images either way.
+
+    `reading="B"` is an ablation: nothing can be learned before the classifier exists, so that its features move by
+    rho times their norm along plain noise, `fresh=1`; images stay as they are, and in use there is no noise. At rho=0
+    it is `none`; reading A has no neutral end.
 
     Controls: `rho=0` is the autoencoder alone; `fresh=1` has no learned direction, plain noise of equal norm;
     `where="output"` puts that noise on the decoded image; `lam=0` has no adversary; `kind="bottleneck", beta=0, lam=0`
@@ -47,11 +58,8 @@ class LatentPerturb(Defense):
         "Jiang, Firouzi, Chakrabarty: Defending against gradient inversion attacks for biomedical images via learnable "
         "data perturbation, 2025, arXiv 2503.16542"
     )
-    place = "data"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     stochastic: ClassVar[bool] = True
-    match_needs: ClassVar[frozenset[str]] = frozenset({"aux_data", "defense_params"})
-    variants: ClassVar[tuple[str, ...]] = ("eot", "range")
     kind: Literal["budget", "bottleneck", "code"] = "budget"
     rho: NotNegative = 1.0
     beta: NotNegative = 1e-3
@@ -65,6 +73,8 @@ class LatentPerturb(Defense):
     epochs: Annotated[int, Field(ge=1)] | None = None  # None: 8, for a code 20
     adversary_steps: Annotated[int, Field(ge=1, le=5)] = 1
     still: bool = False  # in use, where nothing leaves the client, the noise is left out
+    learns_from: Source = "aux"
+    reading: Literal["A", "B"] = "A"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -74,7 +84,22 @@ class LatentPerturb(Defense):
             raise ValueError("still: a budget is spent at every use; only a bottleneck or code has a mean to show")
         if len(set(self.adversaries)) < len(self.adversaries):
             raise ValueError("adversaries: each family once")
+        plain = self.kind == "budget" and self.fresh == 1 and self.where == "latent"
+        if self.reading == "B" and not (plain and self.learns_from == "aux"):
+            raise ValueError('reading="B" is plain noise inside the model and learns nothing: kind="budget", fresh=1')
         return self
+
+    @property
+    def place(self) -> Place:  # type: ignore[override]
+        return "data" if self.reading == "A" else "model"
+
+    @property
+    def match_needs(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"aux_data", "defense_params"} if self.reading == "A" else ())
+
+    @property
+    def variants(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("eot", "range") if self.reading == "A" else ()
 
     @property
     def knob(self) -> str:  # type: ignore[override]
@@ -84,20 +109,24 @@ class LatentPerturb(Defense):
     def sweep(self) -> tuple[float, ...]:  # type: ignore[override]
         return (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0) if self.kind == "budget" else (1e-4, 1e-3, 1e-2, 1e-1)
 
-    def fit(self, aux: Images, draws: Draws) -> Self:
-        """Autoencoder, then minimax between transform and adversaries, all on auxiliary images."""
-        classes = int(aux.y.max()) + 1
-        made = seeded(draws.at("transform"), lambda: self._made(aux.x, classes)).to(aux.x)
+    def fit(self, images: Images, draws: Draws) -> Self:
+        """Autoencoder, then minimax between transform and adversaries, all on the same images."""
+        if self.reading == "B":
+            return self
+        classes = int(images.y.max()) + 1
+        made = seeded(draws.at("transform"), lambda: self._made(images.x, classes)).to(images.x)
         if isinstance(made, Maps):
-            learn_autoencoder(made, aux, self.autoencoder_epochs, draws.at("autoencoder"))
+            learn_autoencoder(made, images, self.autoencoder_epochs, draws.at("autoencoder"))
         if self.kind != "budget" or self.fresh < 1:  # plain noise has no direction to learn
             code = self.kind == "code"
             epochs = self.epochs or (20 if code else 8)
             rules = (self.adversaries, self.lam, self.beta, self.cap, epochs, self.adversary_steps)
-            Minimax(*rules, rising=code).play(made, aux, draws.at("minimax"))
+            Minimax(*rules, rising=code).play(made, images, draws.at("minimax"))
         return replace(self, state=made.state_dict())
 
     def images(self, batch: Batch, draws: Draws) -> Batch:
+        if self.reading == "B":
+            return batch
         with torch.no_grad():
             return replace(batch, x=self._transmitted(batch.x, draws))
 
@@ -108,8 +137,13 @@ class LatentPerturb(Defense):
         with torch.no_grad():
             return replace(batch, x=made(x, torch.zeros(len(x), *made.noise).to(x))[0].view_as(batch.x))
 
+    def network(self, net: nn.Module) -> nn.Module:
+        return shift_features(net, self.rho) if self.reading == "B" and linears(net) else net
+
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """Fresh inverse networks, transmitted -> raw image."""
+        if self.reading == "B":
+            return {}
         made = self._learned(aux.x)
 
         def transmitted(x: Tensor, own: Draws) -> Tensor:
@@ -124,6 +158,8 @@ class LatentPerturb(Defense):
 
         Every round shows the image through other noise, so that several are inverted one by one and then averaged.
         """
+        if self.reading == "B":
+            return through_shift(view)
         inverse = best_inverter(view.studied, *view.shape[1:3])
         return Match(post=each(inverse), rounds="apart")
 
@@ -134,6 +170,11 @@ class LatentPerturb(Defense):
         assert view.aux is not None
         made = self._learned(view.aux.x)
         return replace(self.match(view), range=Range(each(made.encode), each(made.decode)))
+
+    def unfit(self, net: nn.Module, shape: tuple[int, int, int], clients: int) -> str:
+        if self.reading == "B":
+            return "" if linears(net) else 'reading="B" goes before the last linear layer; this model has none'
+        return f"latent_perturb takes images of a side divisible by 4, not {shape[1]}" if shape[1] % 4 else ""
 
     def _transmitted(self, x: Tensor, draws: Draws) -> Tensor:
         """(v, b, c, h, w) -> the same shape; noise from each victim's own stream."""

@@ -54,7 +54,7 @@ class Shift(Maps):
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z = self.encode(x)
         direction = (1 - self.fresh) ** 0.5 * _unit(self.perturber(z, eps)) + self.fresh**0.5 * _unit(eps)
-        return self.decode(z + self.rho * _norm(z) * _unit(direction)), torch.zeros(len(x)).to(x)
+        return self.decode(moved(z, direction, self.rho)), torch.zeros(len(x)).to(x)
 
 
 class Outside(Shift):
@@ -66,7 +66,7 @@ class Outside(Shift):
 
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         image = self.decode(self.encode(x))
-        return (image + self.rho * _norm(image) * _unit(eps)).clamp(0, 1), torch.zeros(len(x)).to(x)
+        return moved(image, eps, self.rho).clamp(0, 1), torch.zeros(len(x)).to(x)
 
 
 class Bottleneck(Maps):
@@ -121,6 +121,11 @@ class Code(Transform):
     def _spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = self.body((x - 0.5) / 0.25).chunk(2, 1)
         return mean, F.softplus(raw) + 1e-2
+
+
+def moved(z: Tensor, direction: Tensor, rho: float) -> Tensor:
+    """Every row of z (n, ...) away by exactly rho times its norm."""
+    return z + rho * _norm(z) * _unit(direction)
 
 
 def each(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

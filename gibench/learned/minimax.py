@@ -35,19 +35,19 @@ class Minimax:
     steps: int  # of the adversaries per step of the transform
     rising: bool  # lr 2e-3 falling by a cosine while beta rises over the first half; else lr 1e-3 and beta, constant
 
-    def play(self, transform: Transform, aux: Images, draws: Draws) -> None:
+    def play(self, transform: Transform, images: Images, draws: Draws) -> None:
         """Train the free parameters of `transform` in place."""
-        prior = (aux.x - aux.x.mean(0)).square().mean()
-        judge = seeded(draws.at("classifier"), lambda: _classifier(aux)).to(aux.x)
+        prior = (images.x - images.x.mean(0)).square().mean()
+        judge = seeded(draws.at("classifier"), lambda: _classifier(images)).to(images.x)
         free = [p for p in transform.parameters() if p.requires_grad]
         outer = torch.optim.Adam([*free, *judge.parameters()], lr=1e-3)
-        total = self.epochs * -(-len(aux.x) // 64)
-        adversaries, inner = self._renewed(aux, draws.at("adversary"))
+        total = self.epochs * -(-len(images.x) // 64)
+        adversaries, inner = self._renewed(images, draws.at("adversary"))
         for epoch in range(0 if self.playing else 1, self.epochs + 1):  # the first pass trains the adversaries alone
             if epoch and epoch % RENEWED == 0:
-                adversaries, inner = self._renewed(aux, draws.at("adversary", epoch))
-            for step, chosen in enumerate(minibatches(len(aux.x), 64, draws.at("order", epoch))):
-                x, y = aux.x[chosen], aux.y[chosen]
+                adversaries, inner = self._renewed(images, draws.at("adversary", epoch))
+            for step, chosen in enumerate(minibatches(len(images.x), 64, draws.at("order", epoch))):
+                x, y = images.x[chosen], images.y[chosen]
                 eps = draws.at("eps", epoch, step).normal(len(x), *transform.noise, like=x)[0]
                 sent, price = transform(x, eps, y)
                 if self.playing:
@@ -74,11 +74,11 @@ class Minimax:
             return 1e-3, self.beta
         return 1e-3 * (1 + math.cos(math.pi * done)), self.beta * min(1.0, 2 * done)
 
-    def _renewed(self, aux: Images, draws: Draws) -> tuple[nn.ModuleList, torch.optim.Optimizer | None]:
+    def _renewed(self, images: Images, draws: Draws) -> tuple[nn.ModuleList, torch.optim.Optimizer | None]:
         if not self.playing:
             return nn.ModuleList(), None
-        made = families(*aux.x.shape[1:3])
-        nets = nn.ModuleList([seeded(draws.at(name), made[name]) for name in self.adversaries]).to(aux.x)
+        made = families(*images.x.shape[1:3])
+        nets = nn.ModuleList([seeded(draws.at(name), made[name]) for name in self.adversaries]).to(images.x)
         return nets, torch.optim.Adam(nets.parameters(), lr=2e-3)
 
 
@@ -105,19 +105,19 @@ def errors(adversaries: nn.ModuleList, sent: Tensor, x: Tensor) -> Tensor:
     return torch.stack([(net(sent) - x).square().flatten(1).mean(1) for net in adversaries])
 
 
-def learn_autoencoder(transform: Maps, aux: Images, epochs: int, draws: Draws) -> None:
+def learn_autoencoder(transform: Maps, images: Images, epochs: int, draws: Draws) -> None:
     """Least squares in place, then frozen."""
     ae = transform.autoencoder
 
     def loss(chosen: Tensor, _: Draws) -> Tensor:
-        return F.mse_loss(ae(aux.x[chosen]), aux.x[chosen])
+        return F.mse_loss(ae(images.x[chosen]), images.x[chosen])
 
-    minimise(ae.parameters(), loss, len(aux.x), epochs=epochs, lr=2e-3, draws=draws)
+    minimise(ae.parameters(), loss, len(images.x), epochs=epochs, lr=2e-3, draws=draws)
     ae.requires_grad_(False)
 
 
-def _classifier(aux: Images) -> nn.Module:
-    channels, side = aux.x.shape[1:3]
+def _classifier(images: Images) -> nn.Module:
+    channels, side = images.x.shape[1:3]
     quarter = -(-side // 4)
     return nn.Sequential(
         nn.Conv2d(channels, 12, 5, 2, padding=2),
@@ -125,5 +125,5 @@ def _classifier(aux: Images) -> nn.Module:
         nn.Conv2d(12, 12, 5, 2, padding=2),
         nn.GELU(),
         nn.Flatten(),
-        nn.Linear(12 * quarter * quarter, int(aux.y.max()) + 1),
+        nn.Linear(12 * quarter * quarter, int(images.y.max()) + 1),
     )

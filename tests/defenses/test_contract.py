@@ -27,8 +27,12 @@ def same_hook(name: str, hook: str) -> bool:
 EVERY = names("defenses")
 DEFENDING = [name for name in EVERY if name != "none"]
 NEUTRAL = [spec for name in EVERY if (spec := entry_class("defenses", name).neutral)]
-APART = ("network", "local", "cohort")
-COMPARABLE = [name for name in DEFENDING if all(same_hook(name, hook) for hook in APART)]
+PLAIN = net_of("lenet(width=1)", 1, 10)
+COMPARABLE = [
+    name
+    for name in DEFENDING
+    if same_hook(name, "local") and same_hook(name, "cohort") and build("defenses", name).network(PLAIN) is PLAIN
+]
 """Defenses whose message about a batch can be held against that of no defense, entry by entry."""
 QUICK = {"dcs": "dcs(steps=3)"}
 """Specs in place of default settings that take minutes."""

@@ -7,22 +7,29 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from scene import held, net_of, seen
+from scene import flat, held, net_of, seen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gibench.attacks.adaptive_matching import AdaptiveMatching
+from gibench.client import train
 from gibench.datasets import Parts
 from gibench.defenses.latent_perturb import LatentPerturb
 from gibench.draws import Draws
+from gibench.engine.features import FeatureShift
+from gibench.engine.objective import Objective, Plan
+from gibench.grid import Client
 from gibench.learned import minimax
 from gibench.learned.autoencoder import Autoencoder
 from gibench.learned.fit import seeded
 from gibench.learned.inverter import RidgeInverter, best_inverter, families
 from gibench.learned.latent import Code, Maps
 from gibench.learned.minimax import Minimax, errors, inner_step, outer_step
+from gibench.message import make_message
+from gibench.noise import draw_noise, given
 from gibench.registry import build
 from gibench.store import Store
+from gibench.suite import Training
 from gibench.types import Batch, Images
 
 V = 40
@@ -324,6 +331,12 @@ def test_the_control_of_a_stack_loses_its_noise(few_aux: Images) -> None:
         ({"where": "output"}, "plain noise"),
         ({"still": True}, "still"),
         ({"where": "output", "fresh": 1.0, "kind": "code"}, "plain noise"),
+        ({"learns_from": "public"}, "learns_from"),
+        ({"reading": "C"}, "reading"),
+        ({"reading": "B"}, "plain noise inside"),
+        ({"reading": "B", "fresh": 1.0, "kind": "code"}, "plain noise inside"),
+        ({"reading": "B", "fresh": 1.0, "where": "output"}, "plain noise inside"),
+        ({"reading": "B", "fresh": 1.0, "learns_from": "client"}, "plain noise inside"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(fields: dict[str, object], problem: str) -> None:
@@ -411,3 +424,128 @@ def test_training_against_adversaries_costs_a_fresh_attacker(digits: Parts) -> N
             left.append((inverse(seen_of) - raw).square().flatten(1).mean(1))
     gain = left[1] - left[0]
     assert gain.mean() / (gain.std() / len(gain) ** 0.5) > 1.65
+
+
+def test_from_clients_it_learns_on_their_images_and_touches_no_other(digits: Parts) -> None:
+    defense = replace(QUICK, learns_from="client")
+    few = replace(
+        digits,
+        client=Images(digits.client.x[:60], digits.client.y[:60]),
+        aux=Images(digits.aux.x[:80], digits.aux.y[:80]),
+    )
+    unread = Images(torch.full_like(few.aux.x, torch.nan), few.aux.y)
+    state = defense.learn({"aux": unread, "client": few.client}, Draws(("f",))).state
+    own, other = (QUICK.fit(images, Draws(("f",))).state for images in (few.client, few.aux))
+    assert all(torch.equal(state[key], own[key]) for key in own)
+    assert any(not torch.equal(state[key], other[key]) for key in other)
+    # and so a client is trained, which an attacker studies on auxiliary images
+    training = Training(clients=4, epochs=1, batch=2)
+    client = Client(build("datasets", "digits"), build("models", "lenet(width=6)"), defense, 0, training, None, None)
+    trained, row = train(client, few)
+    draws = Draws((client.id,))
+    own = QUICK.fit(few.client, draws.at("fit")).state
+    assert all(torch.equal(trained.defense.state[key], own[key]) for key in own)
+    assert 0 <= row["utility"] <= 1
+    assert 'learns_from="client"' in row["defense"]
+    again = trained.defense.study(few.aux, draws.at("study"))
+    assert all(torch.equal(trained.studied[key], again[key]) for key in again)
+
+
+INSIDE = LatentPerturb(reading="B", fresh=1.0)
+STREAMS = Draws(("test message",), range(3)).at(0)
+
+
+def shifting(defense: LatentPerturb, model: str = "lenet(width=6)") -> tuple[nn.Module, str]:
+    """The defended net, and the name of the layer that shifts."""
+    net = defense.network(net_of(model, 1, 10)).eval()
+    return net, next(name for name, m in net.named_modules() if isinstance(m, FeatureShift))
+
+
+def features(net: nn.Module, layer: str, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """What reaches the layer, and what leaves it."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = net.get_submodule(layer).register_forward_hook(lambda _, args, out: seen.append((args[0], out)))
+    with torch.no_grad(), given(net, {layer: noise}):
+        net(x)
+    hook.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("rho", [0.25, 1.0, 8.0])
+@pytest.mark.parametrize("model", ["lenet(width=6)", "mlp(width=20)"])
+def test_inside_the_features_move_by_exactly_rho(digits: Parts, rho: float, model: str) -> None:
+    net, layer = shifting(replace(INSIDE, rho=rho), model)
+    x = digits.test.x[:V]
+    noise = draw_noise(net, 1, Draws(("e",), range(V)), x)[layer].squeeze(1)
+    h, moved = features(net, layer, x, noise)
+    assert ((moved - h).norm(dim=1) / h.norm(dim=1)).tolist() == pytest.approx([rho] * V, rel=1e-4)
+    assert torch.allclose(F.normalize(moved - h), F.normalize(noise), atol=1e-4)
+
+
+def test_inside_without_a_budget_nothing_changes(digits: Parts) -> None:
+    batch, plain = held(digits.test, 3, 2), net_of("lenet(width=6)", 1, 10)
+    none = make_message(plain, build("defenses", "none"), batch, STREAMS)
+    still = replace(INSIDE, rho=0.0)
+    assert torch.allclose(flat(make_message(shifting(still)[0], still, batch, STREAMS)), flat(none), atol=1e-7)
+    assert not torch.allclose(flat(make_message(shifting(INSIDE)[0], INSIDE, batch, STREAMS)), flat(none), atol=1e-2)
+
+
+def test_inside_the_noise_is_each_images_own_and_in_use_there_is_none(digits: Parts) -> None:
+    (net, layer), plain = shifting(INSIDE), net_of("lenet(width=6)", 1, 10)
+    same = Batch(digits.test.x[:1].expand(3, 2, -1, -1, -1), digits.test.y[:1].expand(3, 2))
+    noise = draw_noise(net, 2, STREAMS.at("layers"), same.x)[layer]
+    moved = features(net, layer, same.x.flatten(0, 1), noise.flatten(0, 1))[1]
+    assert torch.cdist(moved, moved).fill_diagonal_(9).min() > 0.1 * moved.norm(dim=1).min()
+    one, two = (flat(make_message(net, INSIDE, same, STREAMS.at(i))) for i in range(2))
+    assert (one - two).norm(dim=1).min() > 0.05 * one.norm(dim=1).max()
+    with torch.no_grad():
+        assert torch.equal(net(digits.test.x), plain(digits.test.x))
+    assert INSIDE.inference(same, STREAMS) is INSIDE.images(same, STREAMS) is same
+
+
+def test_inside_nothing_is_learned_or_needed(few_aux: Images) -> None:
+    assert INSIDE.fit(few_aux, Draws(("f",))).state == {}
+    assert INSIDE.study(few_aux, Draws(("s",))) == {}
+    assert (INSIDE.place, INSIDE.match_needs, INSIDE.variants) == ("model", frozenset(), ())
+    assert QUICK.network(net := net_of("lenet", 1, 10)) is net
+    without = nn.Sequential(nn.MaxPool2d(8), nn.Flatten())
+    assert "has none" in INSIDE.unfit(INSIDE.network(without), (1, 32, 32), 8)
+    assert INSIDE.unfit(net, (1, 30, 30), 8) == QUICK.unfit(net, (1, 28, 28), 8) == ""
+    assert "divisible by 4, not 30" in QUICK.unfit(net, (1, 30, 30), 8)
+    assert build("defenses", 'precode + latent_perturb(reading="B", fresh=1)').place == "model"
+
+
+@pytest.mark.parametrize("b", [1, 2])
+def test_inside_the_simulation_fits_at_the_true_image(digits: Parts, b: int) -> None:
+    (net, layer), batch, draws = shifting(INSIDE), held(digits.test, 3, b), Draws(("a",), range(3))
+    view = seen(net, batch, 10, INSIDE)
+    match = INSIDE.match(view)
+    assert {key for key, weight in match.weight.items() if weight == 0} == {"6.1.weight", "6.1.bias"}
+    objective = Objective(view, Plan(match, batch.y))
+    noise = draw_noise(net, b, STREAMS.at("layers"), batch.x)[layer]
+    extra = {} if match.extra is None else {**match.extra(draws), "noise": noise}
+    assert objective.distance(batch.x, batch.y, draws, extra).abs().max() < 1e-6
+    assert Objective(view, Plan(INSIDE.match(view), batch.y)).distance(1 - batch.x, batch.y, draws, extra).min() > 1e-3
+    assert (match.extra is None) is (b == 1)  # one message tells one image's noise
+
+
+def test_inside_the_adaptive_attack_is_far_stronger(digits: Parts) -> None:
+    net, batch = shifting(INSIDE, "lenet")[0], held(digits.test, 8, 1)
+    view = seen(net, batch, 10, INSIDE)
+    errors_of = []
+    for name in ("inverting_gradients", "adaptive_matching"):
+        guess = build("attacks", f"{name}(steps=100, tv=0.01)").answer(view, Draws(("a",), range(8)))
+        errors_of.append(float((guess.x - batch.x).square().mean()))
+    assert errors_of[1] < 0.1 * errors_of[0]
+
+
+@pytest.mark.parametrize("after", ["partial_share(layers=1)", "prune(p=0.9)", "local_steps(epochs=2)"])
+def test_inside_it_is_attacked_where_a_message_does_not_tell_the_noise(digits: Parts, after: str) -> None:
+    stack = build("defenses", f'latent_perturb(reading="B", fresh=1) + {after}')
+    net, local = shifting(INSIDE)[0], stack.local(None)
+    view = seen(net, held(digits.test, 2, 1), 10, stack, local=local)
+    guess = AdaptiveMatching(steps=4, tv=1e-3).answer(view, Draws(("a",), range(2)))
+    assert guess.loss.isfinite().all()
+    if "prune" not in after:
+        match = INSIDE.match(view)
+        assert (match.extra is None, match.gradient is None) == (("local" in after), ("local" in after))
