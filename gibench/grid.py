@@ -119,7 +119,7 @@ class Cell:
         return (
             missing(needs, self.threat)
             or self.attack.unfit(self.client.skeleton, self.images, kind)
-            or self.attack.unmatched(self.client.defense)
+            or self.attack.unmatched(self.client.defense, self.client.skeleton)
         )
 
     @property

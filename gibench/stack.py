@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, reduce
@@ -146,6 +146,9 @@ class Stack(Defense):
             with _own(memory, i) as kept:
                 update = part.message(update, draws.at(i), kept)
         return update
+
+    def withheld(self, names: Sequence[str]) -> frozenset[str]:
+        return frozenset[str]().union(*(part.withheld(names) for part in self.given))
 
     def local(self, local: Local | None) -> Local | None:
         return reduce(lambda asked, part: part.local(asked), self.given, local)

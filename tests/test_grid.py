@@ -222,6 +222,17 @@ def test_an_attack_that_cannot_handle_the_model_is_skipped_with_the_reason() -> 
     assert not any(c.skip for c in fit)
 
 
+def test_an_attack_on_what_a_defense_withholds_is_skipped_with_the_reason() -> None:
+    attack = 'inverse_network(at="features")'
+    stacked = "prune(p=0.5) + partial_share(layers=1)"
+    defenses = ["partial_share(layers=1)", 'partial_share(layers=1, side="leading")', stacked]
+    found = {c.client.defense.spec(): c.skip for c in grid(attacks=[attack], defenses=defenses) if not c.attack.control}
+    assert "partial_share withholds" in found["partial_share(layers=1)"]
+    assert "withholds" in found[stacked]
+    assert not found['partial_share(layers=1, side="leading")']
+    assert not found["none"]
+
+
 def test_exact_statistics_are_asked_for_only_where_they_are_used() -> None:
     model = {"models": ['convnet(norm="batch")'], "defenses": ["none"], "threats": ["D+kp"]}
     exact, running = (

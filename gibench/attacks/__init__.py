@@ -45,8 +45,8 @@ class Attack(Entry):
         """
         return ""
 
-    def unmatched(self, defense: Defense) -> str:
-        """Why this attack has no simulation of the defense; empty if it has or needs none."""
+    def unmatched(self, defense: Defense, net: nn.Module) -> str:
+        """Why this attack has nothing to work with under the defense; empty if it has. `net` as in `unfit`."""
         return ""
 
     def plant(self, net: nn.Module, shape: tuple[int, ...], aux: Images | None, draws: Draws) -> nn.Module:
@@ -61,7 +61,7 @@ class Attack(Entry):
         needs = self.required()
         if self.adaptive and view.defense is not None:
             needs = needs | view.defense.match_needs
-        against = "" if view.defense is None else self.unmatched(view.defense)
+        against = "" if view.defense is None else self.unmatched(view.defense, view.model)
         return _lacking(needs, view) or self.unfit(view.model, view.shape[0], view.kind) or against
 
     def answer(self, view: View, draws: Draws) -> Guess:
@@ -74,7 +74,7 @@ class Attack(Entry):
         problem = (
             _lacking(self.required(), view)
             or self.unfit(view.model, view.shape[0], view.kind)
-            or ("" if view.defense is None else self.unmatched(view.defense))
+            or ("" if view.defense is None else self.unmatched(view.defense, view.model))
             or _malformed(view)
         )
         if problem:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from gibench.attacks.inverting_gradients import InvertingGradients
 from gibench.draws import Draws
@@ -37,7 +37,7 @@ class AdaptiveMatching(InvertingGradients):
     distance: Literal["match", "cos", "l2", "l1"] = "match"  # match: the one that the defense names
     variant: str = "match"  # one of the defense's further simulations, by name
 
-    def unmatched(self, defense: Defense) -> str:
+    def unmatched(self, defense: Defense, net: nn.Module) -> str:
         known = ("match", *defense.variants)
         return "" if self.variant in known else f"{defense.entry_name()} ships no variant '{self.variant}' of its match"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +22,9 @@ from gibench.learned.fit import minimise, seeded
 from gibench.learned.inverter import best_inverter, learn_inverters
 from gibench.learned.vae import upwards
 from gibench.types import Guess, View
+
+if TYPE_CHECKING:
+    from gibench.defenses import Defense
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class InverseNetwork(AdaptiveMatching):
     def unfit(self, net: nn.Module, batch: int, kind: str) -> str:
         mixed = self.at == "features" and batch > 1
         return f"reads the features of one image per message; a batch of {batch} mixes them" if mixed else ""
+
+    def unmatched(self, defense: Defense, net: nn.Module) -> str:
+        kept = defense.withheld([name for name, _ in net.named_parameters()])
+        if self.at == "features" and f"{head(net)}.weight" in kept:
+            return f"reads the last weight's gradient, which {defense.entry_name()} withholds"
+        return super().unmatched(defense, net)
 
     def open_fields(self) -> dict[str, tuple[Any, ...]]:
         """Without a search there is nothing to tune."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -103,6 +103,10 @@ class Defense(Entry):
     def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
         """Gradient: what leaves the client. `memory` is what each client kept from earlier rounds, empty at first."""
         return update
+
+    def withheld(self, names: Sequence[str]) -> frozenset[str]:
+        """Protocol: which of a model's parameters never leave the client."""
+        return frozenset()
 
     def local(self, local: Local | None) -> Local | None:
         """Protocol: the local training before a message, given the one that the suite asks for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -50,6 +50,9 @@ class PartialShare(Defense):
     def message(self, update: Update, draws: Draws, memory: Memory) -> Update:
         private = self._private(update)
         return {name: None if name in private else g for name, g in update.items()}
+
+    def withheld(self, names: Sequence[str]) -> frozenset[str]:
+        return frozenset(self._private(names))
 
     def match(self, view: View) -> Match:
         """Private layers are searched for with the images, held near to the server's initial ones. Without the last

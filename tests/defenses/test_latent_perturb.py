@@ -376,8 +376,8 @@ def test_in_use_the_noise_may_be_left_out(bottleneck: LatentPerturb, batch: Batc
 
 def test_an_attack_without_a_simulation_is_a_reason() -> None:
     attack = AdaptiveMatching(variant="eot")
-    assert "ships no variant 'eot'" in attack.unmatched(build("defenses", "prune"))
-    assert attack.unmatched(LatentPerturb()) == ""
+    assert "ships no variant 'eot'" in attack.unmatched(build("defenses", "prune"), net_of("lenet", 1, 10))
+    assert attack.unmatched(LatentPerturb(), net_of("lenet", 1, 10)) == ""
 
 
 def test_rounds_with_other_noise_are_inverted_one_by_one(
