@@ -124,4 +124,11 @@ def _features(view: View) -> Tensor:
         raise InputError("inverse_network: reads the last weight's gradient, which the client does not share")
     row = F.one_hot(labels_of(view, view.update)[:, 0], view.classes).to(weight)
     bias = -row if bias is None else torch.where((bias != 0).any(1, keepdim=True), bias, -row)
-    return F.normalize(torch.einsum("vk,vkf->vf", bias / bias.norm(dim=1, keepdim=True), weight), dim=1, eps=1e-30)
+    return _unit(torch.einsum("vk,vkf->vf", _unit(bias), weight))
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Rows of length 1. A confident example's gradient can be so small that its square is nothing."""
+    tiny = x.norm(dim=1, keepdim=True) < 1e-15
+    x = torch.where(tiny, x / x.abs().amax(1, keepdim=True).clamp(min=1e-44), x)
+    return F.normalize(x, dim=1, eps=1e-30)

@@ -57,3 +57,15 @@ def test_without_a_defense_on_images_it_is_adaptive_matching(digits: Parts, few_
     draws = Draws(("attack",), range(2))
     one = InverseNetwork(tv=1e-2, steps=10).reconstruct(view, draws)
     assert torch.equal(one.x, AdaptiveMatching(tv=1e-2, steps=10).reconstruct(view, draws).x)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-20, 1e-30, 1e-40])
+def test_features_are_read_off_however_small_the_gradient_is(digits: Parts, size: float) -> None:
+    """A confident example's gradient is so small that its square vanishes in single precision."""
+    net = net_of("lenet", 1, 10)
+    view = seen(net, held(digits.test, 3, 1), 10)
+    plain = _features(view)
+    update = {name: None if g is None else g * size for name, g in view.update.items()}
+    found = _features(replace(view, update=update))
+    assert found.isfinite().all()
+    assert (found * plain).sum(1).min() > 0.99
