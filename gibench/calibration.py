@@ -55,7 +55,8 @@ class Known:
 class Calibration:
     """The state of all targets of a suite."""
 
-    clients: dict[str, Client] = field(default_factory=dict)  # still to be trained and judged, by id
+    tried: dict[str, Client] = field(default_factory=dict)  # still to be trained for a curve, by id
+    verified: dict[str, Client] = field(default_factory=dict)  # and at a solved level, to be attacked if it is right
     matches: dict[tuple[str, ...], Solution] = field(default_factory=dict)
     curves: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
     entries: dict[str, Defense] = field(default_factory=dict)  # the solved defenses by spec
@@ -116,7 +117,7 @@ class _Place:
 
     def solve(self, targets: Targets) -> None:
         none = cast(Defense, build("defenses", "none"))
-        bare = self._ask(none, list(dict.fromkeys([*self.suite.sweep_seeds(), *self.suite.seeds])))
+        bare = self._ask(none, list(dict.fromkeys([*self.suite.sweep_seeds(), *self.suite.seeds])), self.found.tried)
         for name, listed in families(self.block).items():
             members = self._fitting(listed)
             points = self._sweep(members)
@@ -144,7 +145,7 @@ class _Place:
 
     def _sweep(self, members: list[Defense]) -> list[Point] | None:
         """The points of a sweep without those that failed; None while some are not known."""
-        asked = [self._ask(member, self.suite.sweep_seeds()) for member in members]
+        asked = [self._ask(member, self.suite.sweep_seeds(), self.found.tried) for member in members]
         return None if None in asked else [point for point in asked if isinstance(point, Point)]
 
     def _meet(self, name: str, label: str, goal: float | str | None, members: list[Defense], sweep: Any) -> Solution:
@@ -164,7 +165,7 @@ class _Place:
             if isinstance(level, str):
                 return end("unreachable", level)
             solved = members[0] if members[0].level is None else members[0].at(level)
-            point = self._ask(solved, self.suite.seeds)
+            point = self._ask(solved, self.suite.seeds, self.found.verified)
             if not isinstance(point, Point):
                 return end("failed", point) if point else end("pending", f"{solved} is being trained to verify it")
             if abs(point.mean - goal) <= point.tolerance:
@@ -174,14 +175,14 @@ class _Place:
             points.append(point)
         return end("unreachable", f"unreachable (nearest {points[-1].mean:.3f} at {solved})")
 
-    def _ask(self, defense: Defense, seeds: list[int]) -> Point | str | None:
-        """The utilities of a defense; a text if a training failed, None while one is not known."""
+    def _ask(self, defense: Defense, seeds: list[int], wanted: dict[str, Client]) -> Point | str | None:
+        """The utilities of a defense; a text if a training failed, None while one is not known, but then wanted."""
         asked = [self._client(defense, seed) for seed in seeds]
         lacking = [c for c in asked if c.id not in self.known.utilities]
         for client in lacking:
             if client.id in self.known.failures:
                 return f"{defense} seed {client.seed}: {self.known.failures[client.id]}"
-        self.found.clients |= {client.id: client for client in lacking}
+        wanted |= {client.id: client for client in lacking}
         if lacking:
             return None
         utilities = tuple(self.known.utilities[client.id] for client in asked)

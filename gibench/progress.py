@@ -40,7 +40,7 @@ class Watch:
         kinds = Counter(job.kind for job in plan.jobs)
         if self.total:
             sought = sum(job.judged for job in plan.jobs)
-            matching = f" ({sought} of them to match utilities)" if sought else ""
+            matching = f" ({sought} of them to find strengths of equal utility)" if sought else ""
             self.console.print(
                 Text(
                     f"suite {plan.suite.name}: {kinds['client']} clients to train{matching}, "

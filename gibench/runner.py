@@ -60,7 +60,9 @@ def make_plan(suite: Suite, store: Store, failures: Mapping[str, str] = MappingP
     trained = store.finished("clients") & wanted.keys()
     kept = {id for id in trained if id not in needed or _has_weights(store, id)}
     jobs = [Job(id, client) for id, client in wanted.items() if id not in kept]
-    jobs += [Job(id, client, judged=True) for id, client in calibration.clients.items() if id not in wanted]
+    jobs += [Job(id, client) for id, client in calibration.verified.items() if id not in wanted]
+    known = wanted.keys() | calibration.verified.keys()
+    jobs += [Job(id, client, judged=True) for id, client in calibration.tried.items() if id not in known]
     jobs += [Job(cell.id, cell, tuple({client.id: None for client in cell.clients})) for cell in open_cells]
     done = frozenset(kept.union(cell.id for cell in running if cell.id in answered))
     return Plan(suite, grid, done, jobs, calibration)

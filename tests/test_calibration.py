@@ -48,7 +48,7 @@ def settled(suite: Suite, drop: float = 0.0, fail: str = "") -> tuple[Calibratio
     asked = []
     for _ in range(10):
         found = calibrate(suite, Known(utilities, failures))
-        open_clients = [c for c in found.clients.values() if c.id not in failures]
+        open_clients = [c for c in {**found.tried, **found.verified}.values() if c.id not in failures]
         if not open_clients:
             return found, asked
         asked.append(open_clients)
