@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from gibench import packed
 from gibench.errors import InputError
 from gibench.store import Store
@@ -30,5 +32,8 @@ def pack(store: Store, into: Store) -> None:
         packed.seal(into.out)
         for path in [path for kind in packed.IDS for path in packed.singles(into.out, kind)]:
             path.unlink()
+        for kind in packed.IDS:
+            with contextlib.suppress(OSError):  # not there, or a stranger's file is in it
+                (into.out / kind).rmdir()
     except OSError as error:
         raise InputError(f"{into.out} cannot be written: {error.strerror}; give a folder that can") from None
