@@ -212,7 +212,9 @@ class Store:
         damaged: list[str] = []
         commits: set[str] = set()
         done, clients = (self._frame(kind, damaged, commits) for kind in ("cells", "clients"))
-        failed = self._frame("failed", damaged, commits, without=set(done["cell"]))  # it failed before it was done
+        failed = self._frame(
+            "failed", damaged, commits, without=set(done["cell"].unique())
+        )  # it failed before it was done
         rows = pd.concat([done, failed], ignore_index=True) if len(failed) else done
         grid = self.grid()
         if not len(rows) and not damaged:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gibench.leaderboard import aggregate, validity
 from gibench.leaderboard.columns import PLAIN, PSEUDO, SETTING, UNDEFENDED
+from gibench.leaderboard.scores import scores
 from gibench.report.headline import HIGH_DB, LOW_DB, Line, defense_line, floor_line
 from gibench.report.text import one_line
 
@@ -50,7 +51,8 @@ class Report:
 
 def report(results: Results) -> Report:
     """Everything that a reader sees, in order."""
-    board, valid = aggregate(results), validity(results)
+    read = scores(results)
+    board, valid = aggregate(results, read), validity(results, read)
     tables = [_table(rows, valid) for _, rows in board.groupby(TABLE, sort=False, dropna=False)]
     return Report(title(results, board), tables, [*_cell_notes(board), *not_counted(results)])
 
