@@ -236,7 +236,9 @@ class Store:
     def _frame(self, kind: str, damaged: list[str], commits: set[str], without: Collection[str] = ()) -> pd.DataFrame:
         found = packed.join(kind, self.parts(kind, damaged), without)
         commits |= {origin.commit for origin in found.origins.values()}
-        frame: pd.DataFrame = found.table.to_pandas()
+        table = found.table
+        del found
+        frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # not twice in memory
         return frame
 
     def _write(self, place: str, writer: Callable[[Path], object]) -> None:

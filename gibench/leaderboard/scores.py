@@ -37,7 +37,11 @@ def scores(results: Results) -> Scores:
     cells = cell_table(results)
     images = _placed(results.rows, cells)
     images["spot"] = numbered([images[name] for name in WHERE])
-    spots = images.loc[~images["spot"].duplicated() & (images["spot"] >= 0), ["spot", *WHERE]].set_index("spot")
+    spots = (
+        images.loc[~images["spot"].duplicated() & (images["spot"] >= 0), ["spot", *WHERE]]
+        .set_index("spot")
+        .sort_index()
+    )
     floor = best(images[images["prior"] & ~images["failed"]])
     _to_the_floor(images, floor)
     oblivious = images[~images["adaptive"] | images["prior"]]

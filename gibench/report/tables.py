@@ -84,7 +84,8 @@ def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     first = rows.iloc[0]
     here = valid[(valid[TABLE] == first[TABLE]).all(axis=1)]
     verdicts = dict(zip(here["checkpoint"], here["valid"], strict=True))
-    lines = [defense_line(part, verdicts) for _, part in rows.groupby("defense", sort=False)]
+    pseudo = rows[rows["attack"].isin(PSEUDO)]
+    lines = [defense_line(part, verdicts) for _, part in pseudo.groupby("defense", sort=False)]
     bare = next((line.checkpoint for line in lines if line.name == UNDEFENDED), "")
     floor = floor_line(rows, bare)
     trained = [] if first["training"] == PLAIN else [first["training"]]
@@ -117,7 +118,7 @@ def not_counted(results: Results) -> list[str]:
     """Results in the folder that belong to no planned cell or cannot be read."""
     damaged = [f"damaged, not counted: {one_line(name)}" for name in results.damaged]
     planned = {cell["cell"] for cell in results.grid.get("cells", [])}
-    others = set(results.rows.reindex(columns=["cell"])["cell"]) - planned
+    others = set(results.rows.reindex(columns=["cell"])["cell"].unique()) - planned
     strangers = [f"{len(others)} recorded cells belong to another run in this folder"] if planned and others else []
     return strangers + damaged
 
