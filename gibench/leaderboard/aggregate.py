@@ -43,7 +43,9 @@ def aggregate(results: Results, read: Scores | None = None) -> pd.DataFrame:
     results' scores, where they are at hand.
     """
     read = scores(results) if read is None else read
-    heads = pd.DataFrame(list(_entries(read.cells)))
+    places = read.cells[["place", *PLACE]].drop_duplicates("place")
+    heads = pd.DataFrame(list(_entries(read.cells)), columns=["place", "attack", "adaptive", "status", "reason"])
+    heads = heads.merge(places, on="place", how="left")
     table = _summed(heads, summaries(read.images))
     floors = read.floor["psnr"].groupby("place").mean()
     table["floor_psnr"] = floors.reindex(table["place"]).to_numpy()
@@ -71,11 +73,9 @@ def _summed(heads: pd.DataFrame, sums: pd.DataFrame) -> pd.DataFrame:
 def _entries(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Every attack at every place with its status and reason, then the two pseudo-attacks."""
     places: dict[Any, dict[str, list[dict[str, Any]]]] = {}
-    for cell in cells.to_dict("records"):
+    for cell in cells[["place", "attack", "adaptive", "status", "reason", "victims", "failed"]].to_dict("records"):
         places.setdefault(cell["place"], {}).setdefault(cell["attack"], []).append(cell)
-    for attacks in places.values():
-        first = next(iter(attacks.values()))[0]
-        place = {name: first[name] for name in ("place", *PLACE)}
+    for place, attacks in places.items():
         verdicts: dict[str, tuple[bool, str, str]] = {}
         for attack, part in attacks.items():
             verdicts[attack] = any(cell["adaptive"] for cell in part), *verdict(part)
@@ -86,7 +86,7 @@ def _entries(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
             adaptive = name != OBLIVIOUS and any(v[0] for v in members.values() if v[1] == "ok")
             verdicts[name] = adaptive, *_pooled(members)
         for attack, (adaptive, status, reason) in verdicts.items():
-            yield place | {"attack": attack, "adaptive": adaptive, "status": status, "reason": reason}
+            yield {"place": place, "attack": attack, "adaptive": adaptive, "status": status, "reason": reason}
 
 
 def _pooled(members: dict[str, tuple[bool, str, str]]) -> tuple[str, str]:
@@ -120,6 +120,7 @@ def summaries(images: pd.DataFrame) -> pd.DataFrame:
         found[[f"{name}_{end}" for name in INTERVALS]] = numbers
     found["flags"] = pd.Series(_flags(images), dtype=object)
     names = images.loc[~images["line"].duplicated(), ["line", "place", "attack"]].set_index("line").loc[found.index]
+    names["attack"] = names["attack"].astype(object)
     return found.set_index(pd.MultiIndex.from_frame(names))
 
 

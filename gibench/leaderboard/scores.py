@@ -43,16 +43,20 @@ def scores(results: Results) -> Scores:
         .sort_index()
     )
     floor = best(images[images["prior"] & ~images["failed"]])
-    _to_the_floor(images, floor)
+    images = _at_the_floor(images, floor)
     oblivious = images[~images["adaptive"] | images["prior"]]
     pseudo = [
-        spots.join(best(part), how="inner").reset_index().assign(attack=name, **dict.fromkeys(TOLD, False))
+        spots.join(best(part), how="inner")
+        .reset_index()
+        .assign(attack=name, **dict.fromkeys(TOLD, False))
+        .astype({"attack": images["attack"].dtype})
         for name, part in ((OBLIVIOUS, oblivious), (WORST, _with_members(images)))
         if len(part)
     ]
     images = pd.concat([images.drop(columns=ENSEMBLE), *pseudo], ignore_index=True)
     images[SSIM_OVER_HALF] = (images["ssim"] > 0.5).astype("float64").where(images["ssim"].notna())
-    images["line"] = _lines(images, list(dict.fromkeys([*cells["attack"], *PSEUDO])))
+    attacks = images["attack"].cat
+    images["line"] = images["place"].to_numpy(np.int64) * len(attacks.categories) + attacks.codes
     images["floor_psnr"] = floor["psnr"].reindex(images["spot"]).to_numpy()
     return Scores(cells, images, spots.join(floor, how="inner").set_index(WHERE))
 
@@ -64,9 +68,11 @@ TOLD = ("adaptive", "prior", "failed")
 def _placed(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """The rows about images of known cells, with the place, the attack and its kind, numbers as numbers."""
     rows = rows.reindex(columns=["cell", *IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds", "status", "flags"])
-    rows = rows[rows["victim"].notna()]
+    if (whole := rows["victim"].isna()).any():  # cells that failed as a whole
+        rows = rows[~whole]
     known = cells[["cell", "place", "attack", "adaptive"]].dropna(subset="cell").drop_duplicates("cell")
     known["prior"] = known["attack"].map(is_prior).astype(bool)
+    known["attack"] = pd.Categorical(known["attack"], list(dict.fromkeys([*cells["attack"], *PSEUDO])))
     of, found = pd.factorize(rows["cell"])
     size = np.bincount(of[of >= 0], minlength=len(found) + 1)
     at = np.append(pd.Index(known["cell"].astype(object)).get_indexer(pd.Index(found).astype(object)), -1)[of]
@@ -74,11 +80,10 @@ def _placed(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     images = {name: pd.to_numeric(rows[name], errors="coerce").to_numpy(np.float64) for name in numbers}
     images["seconds"] = images["seconds"] / size[of]  # every row has the seconds of its whole cell
     failed = (rows["status"] == "failed").to_numpy(bool) | np.isnan(images["psnr"])
-    placed = pd.DataFrame({**images, "failed": failed, "flags": rows["flags"].array})
+    placed = pd.DataFrame({**images, "failed": failed, "flags": rows["flags"].array}, copy=False)
     if (at < 0).any():
         placed, at = placed[at >= 0].reset_index(drop=True), at[at >= 0]
-    told = known.drop(columns="cell").take(at).reset_index(drop=True)
-    return placed.assign(**{name: told[name] for name in told})
+    return placed.assign(**{name: known[name].array.take(at) for name in ("place", "attack", "adaptive", "prior")})
 
 
 def numbered(columns: list[pd.Series[Any]]) -> NDArray[np.int64]:
@@ -90,11 +95,6 @@ def numbered(columns: list[pd.Series[Any]]) -> NDArray[np.int64]:
     number[lost] = -1
     codes, values = pd.factorize(number, sort=True)
     return codes.astype(np.int64) - int(lost.any())
-
-
-def _lines(images: pd.DataFrame, attacks: list[str]) -> NDArray[np.int64]:
-    codes = pd.Index(attacks).get_indexer(pd.Index(images["attack"]))
-    return images["place"].to_numpy(np.int64) * len(attacks) + codes
 
 
 def _with_members(images: pd.DataFrame) -> pd.DataFrame:
@@ -109,8 +109,9 @@ def best(images: pd.DataFrame) -> pd.DataFrame:
     return images[images["spot"] >= 0].groupby("spot").agg(BEST | {"gallery": "min", "seconds": "sum"})
 
 
-def _to_the_floor(images: pd.DataFrame, floor: pd.DataFrame) -> None:
+def _at_the_floor(images: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
     """A failed victim counts as answered with the prior: an attacker can always do that."""
-    failed = images["failed"]
-    if failed.any():
-        images.loc[failed, list(BEST)] = floor[list(BEST)].reindex(images.loc[failed, "spot"]).to_numpy()
+    if not images["failed"].any():
+        return images
+    found = floor[list(BEST)].reindex(images["spot"]).set_index(images.index)
+    return images.assign(**{name: images[name].where(~images["failed"], found[name]) for name in BEST})

@@ -27,7 +27,7 @@ def validity(results: Results, read: Scores | None = None) -> pd.DataFrame:
     bare = read.cells[read.cells["defense"] == UNDEFENDED]
     images = read.images[read.images["place"].isin(bare["place"])]
     images = images.assign(gain=images["psnr"] - images["floor_psnr"])
-    parts = dict(iter(images.groupby(["place", "attack"], sort=False)))
+    parts = dict(iter(images.groupby(["place", "attack"], sort=False, observed=True)))
     undefended = dict(iter(bare.groupby("setting")))
     rows = []
     for number, first in read.cells.drop_duplicates("setting").set_index("setting")[SETTING].iterrows():

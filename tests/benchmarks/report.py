@@ -1,16 +1,17 @@
 """`PYTHONPATH=tests python -m benchmarks.report`: seconds and memory of a report over a million rows, on one core.
 
 The rows are made up, packed, and then read and reported in a process of its own, start and imports included.
+Counted are the seconds of all its threads, which are what a clock shows on one core where nobody else works.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -89,11 +90,11 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = synthesise(Path(folder), chosen.datasets, chosen.defenses)
+        env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "gibench", "report", f"out={folder}", "--format", "markdown"]
-        begun = time.perf_counter()
-        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        seconds = time.perf_counter() - begun
-    mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, mib = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
     print(f"{rows:,} rows, {len(shown.splitlines()):,} lines of markdown: {seconds:.1f} s, {mib:.0f} MiB at most")
     if seconds > GOAL_SECONDS or mib > GOAL_MIB:
         raise SystemExit(f"more than the goal of {GOAL_SECONDS:.0f} s and {GOAL_MIB} MiB")
