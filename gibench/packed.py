@@ -141,7 +141,7 @@ def join(kind: str, parts: Sequence[Part], without: Collection[str] = ()) -> Par
     for part in reversed(parts):
         table = part.table
         if not hidden.isdisjoint(part.origins):
-            table = table.filter(pc.invert(pc.is_in(table[IDS[kind]], pa.array(sorted(hidden), pa.string()))))
+            table = table.filter(pc.invert(pc.is_in(table[IDS[kind]], pa.array(sorted(hidden), table[IDS[kind]].type))))
         found |= {name: origin for name, origin in part.origins.items() if name not in hidden}
         hidden |= part.origins.keys()
         tables.append(table)

@@ -226,8 +226,9 @@ class Store:
         return packed.tampered(self.out)
 
     def parts(self, kind: str, damaged: list[str], strict: bool = False) -> list[packed.Part]:
-        """What can be read of a kind, as `packed.parts` says."""
-        return packed.parts(self.out, kind, _schema(kind), LATER, damaged, strict)
+        """What can be read of a kind, as `packed.parts` says; strict: as it is written."""
+        schema = _schema(kind) if strict else _schema(kind, string="large_string")  # what pandas takes without a copy
+        return packed.parts(self.out, kind, schema, LATER, damaged, strict)
 
     def frame(self, kind: str) -> pd.DataFrame:
         """The rows of a kind ("cells", "clients" or "failed"), as far as they can be read."""
@@ -245,11 +246,12 @@ class Store:
         atomic.write(self.out / place, writer)
 
 
-def _schema(kind: str) -> pa.Schema:
+def _schema(kind: str, string: str = "string") -> pa.Schema:
     import pyarrow as pa
 
     columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
-    return pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
+    types = ((column, string if type_ == "string" else type_) for column, type_ in columns.items())
+    return pa.schema([(column, getattr(pa, type_)()) for column, type_ in types])
 
 
 def read_results(out: str | Path) -> Results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,25 +34,27 @@ UTILITY = ["dataset", "model", "training", "defense"]
 CLIENT = {"utility": "mean", "utility_raw": "mean"} | dict.fromkeys(["epsilon", "gdp_mu", "classes", "strength"], "max")
 
 
-def aggregate(results: Results, read: Scores | None = None) -> pd.DataFrame:
+def aggregate(results: Results, read: Scores | None = None, spread: Sequence[str] = tuple(INTERVALS)) -> pd.DataFrame:
     """The leaderboard: seeds and victims pooled, in suite order, every planned pair with its status and reason.
 
     `n` counts images. Besides the attacks that ran, every defense has the rows `oblivious` (per image the best of the
     attacks that ignore the defense) and `worst` (of all attacks); the prior is always among them. A row that is not
     `ok` has null scores and n = 0; an `ok` row with a reason is incomplete and says what it lacks. `read`: the
-    results' scores, where they are at hand.
+    results' scores, where they are at hand. `spread`: the scores whose interval is wanted; the columns `_low` and
+    `_high` of the others are left out.
     """
     read = scores(results) if read is None else read
     places = read.cells[["place", *PLACE]].drop_duplicates("place")
     heads = pd.DataFrame(list(_entries(read.cells)), columns=["place", "attack", "adaptive", "status", "reason"])
     heads = heads.merge(places, on="place", how="left")
-    table = _summed(heads, summaries(read.images))
+    table = _summed(heads, summaries(read.images, spread))
     floors = read.floor["psnr"].groupby("place").mean()
     table["floor_psnr"] = floors.reindex(table["place"]).to_numpy()
     table = table.reindex(columns=COLUMNS)
     table = _with_client(table.assign(flags=text_of(table["flags"])), results.clients, read.cells["client"])
     table = _undefended(with_alarms(with_bound(table)))
-    return table[COLUMNS].astype({"n": "int64", "victims": "int64", "adaptive": "bool"})
+    unasked = [f"{name}_{end}" for name in INTERVALS if name not in spread for end in ("low", "high")]
+    return table[COLUMNS].drop(columns=unasked).astype({"n": "int64", "victims": "int64", "adaptive": "bool"})
 
 
 def _summed(heads: pd.DataFrame, sums: pd.DataFrame) -> pd.DataFrame:
@@ -104,8 +106,8 @@ def _pooled(members: dict[str, tuple[bool, str, str]]) -> tuple[str, str]:
     return "ok", reason
 
 
-def summaries(images: pd.DataFrame) -> pd.DataFrame:
-    """Means, intervals and costs of all images of each attack at each place, by place and attack."""
+def summaries(images: pd.DataFrame, spread: Sequence[str]) -> pd.DataFrame:
+    """Means, intervals of some of them, and costs of all images of each attack at each place, by place and attack."""
     lines = images.groupby("line")
     found = lines[MEANS].mean()
     size = lines.size()
@@ -115,9 +117,9 @@ def summaries(images: pd.DataFrame) -> pd.DataFrame:
     clusters = numbered([images[name] for name in ("line", "seed", "victim")])
     of = images["line"].to_numpy()[np.unique(clusters, return_index=True)[1]]
     sizes = np.unique(of, return_counts=True)[1]
-    sums = totals(images[INTERVALS].to_numpy(np.float64), clusters, len(of))
+    sums = totals(images[list(spread)].to_numpy(np.float64), clusters, len(of))
     for end, numbers in zip(("low", "high"), intervals(*sums, sizes), strict=True):
-        found[[f"{name}_{end}" for name in INTERVALS]] = numbers
+        found[[f"{name}_{end}" for name in spread]] = numbers
     found["flags"] = pd.Series(_flags(images), dtype=object)
     names = images.loc[~images["line"].duplicated(), ["line", "place", "attack"]].set_index("line").loc[found.index]
     names["attack"] = names["attack"].astype(object)

@@ -50,8 +50,8 @@ def intervals(
     for k in np.unique(sizes[sizes > 1]):
         alike = np.flatnonzero(sizes == k)
         clusters = begin[alike, None] + np.arange(k)
-        drawn = (part[clusters].transpose(0, 2, 1).reshape(-1, k) for part in (sums, counts))
-        found = _tails(*drawn, resamples).reshape(2, len(alike), -1)
+        sums_of, counts_of = (part[clusters].transpose(0, 2, 1).reshape(-1, k) for part in (sums, counts))
+        found = _tails(sums_of, counts_of, resamples).reshape(2, len(alike), -1)
         low[alike], high[alike] = found
     return low, high
 

@@ -93,8 +93,8 @@ def numbered(columns: list[pd.Series[Any]]) -> NDArray[np.int64]:
         codes, values = pd.factorize(column, sort=True)
         number, lost = number * len(values) + codes, lost | (codes < 0)
     number[lost] = -1
-    codes, values = pd.factorize(number, sort=True)
-    return codes.astype(np.int64) - int(lost.any())
+    ascending: NDArray[np.int64] = pd.factorize(number, sort=True)[0].astype(np.int64)
+    return ascending - int(lost.any())
 
 
 def _with_members(images: pd.DataFrame) -> pd.DataFrame:

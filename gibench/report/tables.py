@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TABLE = [name for name in SETTING if name != "checkpoint"]
 SHOWN_NOTES = 12
+SPREAD = ["psnr"]  # of this score the reports for readers show the interval
 EMPTY = "No results yet: nothing has been run, or nothing of it could be read."
 LEGEND = (
     "How to read it: a higher PSNR means that more of the image leaks. The floor (prior only) is what an attacker gets "
@@ -52,7 +53,7 @@ class Report:
 def report(results: Results) -> Report:
     """Everything that a reader sees, in order."""
     read = scores(results)
-    board, valid = aggregate(results, read), validity(results, read)
+    board, valid = aggregate(results, read, SPREAD), validity(results, read)
     tables = [_table(rows, valid) for _, rows in board.groupby(TABLE, sort=False, dropna=False)]
     return Report(title(results, board), tables, [*_cell_notes(board), *not_counted(results)])
 
