@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 from gibench.cli import app
 from gibench.errors import InputError
 from gibench.estimate import recorded
+from gibench.grid import Cell
 from gibench.packing import pack
+from gibench.runner import make_plan
 from gibench.store import Results, Store
+from gibench.suite import load_suite
 
 GRID = {"protocol": 1, "suite": {"name": "t"}, "cells": [{"cell": "b", "status": "planned"}]}
 
@@ -92,6 +95,7 @@ def test_equal_results_give_equal_bytes_whatever_the_order_in_which_they_came(st
     other = Store(tmp_path / "other")
     other.open(GRID)
     for path in sorted(store.out.glob("*/*.parquet"), reverse=True):
+        other.open(GRID)
         shutil.copy(path, other.out / path.parent.name)
         pack(other, other)  # one by one
     pack(store, store)
@@ -154,6 +158,15 @@ def test_a_file_that_was_touched_is_named(store: Store) -> None:
     assert store.tampered() == [str(store.out / "clients.parquet")]
     (store.out / "checksums.json").unlink()
     assert len(store.tampered()) == 5
+
+
+def test_what_is_packed_is_not_planned_again(tmp_path: Path) -> None:
+    """Of the committed run: nothing to do for its suite, and for another seed only that seed."""
+    kept = Store(shutil.copytree(Path(__file__).parents[1] / "results" / "quick", tmp_path / "quick"))
+    assert make_plan(load_suite("quick", {}), kept).jobs == []
+    more = make_plan(load_suite("quick", {"seeds": [0, 1]}), kept).jobs
+    assert more
+    assert all((job.work.client if isinstance(job.work, Cell) else job.work).seed == 1 for job in more)
 
 
 def test_going_on_in_a_packed_folder_is_no_tampering(store: Store) -> None:
