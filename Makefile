@@ -17,6 +17,7 @@ test-all: lint
 
 bench: .venv/.bench
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m benchmarks.overhead
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.report
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 lint: $(READY)

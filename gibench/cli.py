@@ -94,6 +94,26 @@ def report(
         typer.echo(render(results).rstrip("\n"))
 
 
+@app.command()
+def pack(
+    settings: Where = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", help="the folder to keep them in; results/ and the run's own name by default"),
+    ] = None,
+) -> None:
+    """Join the results of a run into a few files that are small enough to keep; a later run goes on from there."""
+    from gibench import packing
+    from gibench.store import Store
+
+    store = _results(settings)
+    kept = Store(into or Path("results") / store.out.name)
+    packing.pack(store, kept)
+    size = sum(path.stat().st_size for path in kept.out.iterdir() if path.is_file())
+    counts = " and ".join(f"{len(kept.finished(kind))} {kind}" for kind in ("cells", "clients"))
+    typer.echo(f"{kept.out}: {counts} in {size / 2**20:.1f} MiB")
+
+
 @app.command("list")
 def list_entries(
     kind: Annotated[str, typer.Argument(help="datasets, models, defenses, attacks, metrics or suites")],

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
+from gibench.store import Store
 from gibench.workers import Job
 
 Timings = dict[tuple[str, ...], float]
@@ -13,20 +14,14 @@ Timings = dict[tuple[str, ...], float]
 
 def recorded(folders: Iterable[Path]) -> Timings:
     """Median seconds of clients by (dataset, model, defense name) and of cells by (dataset, model, attack name)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     found: dict[tuple[str, ...], list[float]] = {}
     for folder in folders:
         for kind, entry in (("clients", "defense"), ("cells", "attack")):
-            for path in (folder / kind).glob("*.parquet"):
-                try:
-                    row = pq.read_table(path).slice(0, 1).to_pylist()[0]
-                except (pa.ArrowException, OSError, IndexError):
-                    continue  # a damaged file is named by the report; it only lacks as a timing
-                extra = (row.get("fit_seconds") or 0) + (row.get("study_seconds") or 0)
-                key = (row["dataset"], row["model"], row[entry].partition("(")[0])
-                found.setdefault(key, []).append((row["seconds"] or 0) + extra)
+            rows = Store(folder).frame(kind).drop_duplicates(kind[:-1])
+            seconds = rows.reindex(columns=["seconds", "fit_seconds", "study_seconds"]).fillna(0.0).sum(axis=1)
+            names = rows[entry].str.split("(").str[0]
+            for *key, spent in zip(rows["dataset"], rows["model"], names, seconds, strict=True):
+                found.setdefault(tuple(key), []).append(spent)
     return {key: median(values) for key, values in found.items()}
 
 

@@ -128,7 +128,7 @@ def _utilities(suite: Suite, store: Store) -> dict[str, float]:
     """What is known of the measure that a suite's targets are about, by client."""
     if suite.match is None:
         return {}
-    clients = store.clients()
+    clients = store.frame("clients")
     measured = clients.set_index("client")["utility_val" if suite.match.measure == "accuracy" else "auc_val"]
     return {str(id): float(value) for id, value in measured.dropna().items()}
 

@@ -7,24 +7,26 @@
     out/images/<cell>.safetensors victims, transmitted images and reconstructions as bytes
     out/cache/                    trained weights; may be deleted
 
-A file's schema metadata holds where it comes from (`provenance`). No torch is imported here.
+A file's schema metadata holds where it comes from (`provenance`). A folder that is kept is packed (`packed.py`): the
+same rows in few files. What a later run adds lies beside them as above, and replaces what is packed under its name.
+No torch is imported here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gibench import atomic, checksums, packed
 from gibench.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from torch import Tensor
 
 RUNS = Path("runs")  # where results go unless `out` is given; results/ holds those that are committed
@@ -85,11 +87,15 @@ class Store:
         try:
             for name in ("cells", "clients", "failed", "images", "cache"):
                 (self.out / name).mkdir(parents=True, exist_ok=True)
-            for left in self.out.rglob(".part-*"):  # of a run that was killed while writing
+            for left in self.out.rglob(f"{atomic.PART}*"):  # of a run that was killed while writing
                 left.unlink(missing_ok=True)
-            self._write("grid.json", lambda path: path.write_text(json.dumps(grid, indent=1, default=str)))
+            self.write_grid(grid)
         except OSError as error:
             raise InputError(f"out={self.out} cannot be written: {error.strerror}; give a folder that can") from None
+
+    def write_grid(self, grid: Mapping[str, Any]) -> None:
+        self._write("grid.json", lambda path: path.write_text(json.dumps(grid, separators=(",", ":"), default=str)))
+        checksums.reseal(self.out, "grid.json")
 
     def check(self, protocol: int) -> None:
         """InputError if the folder holds results of another protocol version."""
@@ -113,7 +119,7 @@ class Store:
 
     def finished(self, kind: str) -> set[str]:
         """The ids of all cells (kind "cells") or clients ("clients") with results."""
-        return {path.stem for path in (self.out / kind).glob("*.parquet")}
+        return {path.stem for path in packed.singles(self.out, kind)} | packed.origins(self.out, kind).keys()
 
     def write_rows(
         self, kind: str, name: str, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
@@ -125,8 +131,7 @@ class Store:
         columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
         if strange := {name for row in rows for name in row} - set(columns):
             raise ValueError(f"rows of {kind} hold the unknown columns {', '.join(sorted(strange))}")
-        schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
-        schema = schema.with_metadata({"gibench": json.dumps(provenance, sort_keys=True, default=str)})
+        schema = _schema(kind).with_metadata({"gibench": json.dumps(provenance, sort_keys=True, default=str)})
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
         slim = {"write_statistics": False, "use_dictionary": False, "compression": "zstd"}
         self._write(f"{kind}/{name}.parquet", lambda path: pq.write_table(table, path, **slim))  # many small files
@@ -142,7 +147,7 @@ class Store:
 
     def find_cell(self, beginning: str) -> str:
         """The one cell with results whose id begins so."""
-        ids = sorted(path.stem for path in (self.out / "cells").glob("*.parquet"))
+        ids = sorted(self.finished("cells"))
         found = [name for name in ids if name.startswith(beginning)]
         if len(found) == 1:
             return found[0]
@@ -152,21 +157,22 @@ class Store:
             f"{what} '{beginning}' in {self.out}; there are {len(ids)}: {shown}{', ...' if len(ids) > 5 else ''}"
         )
 
-    def clients(self) -> pd.DataFrame:
-        """The row of every client that can be read."""
-        return self._frame("clients", CLIENT_COLUMNS, [], set())
-
     def cell_rows(self, name: str) -> pd.DataFrame:
         """The rows of one cell."""
         import pyarrow.parquet as pq
 
-        frame: pd.DataFrame = pq.read_table(self.out / "cells" / f"{name}.parquet").to_pandas()
+        path = self.out / "cells" / f"{name}.parquet"
+        found = pq.read_table(path) if path.exists() else packed.rows(self.out, "cells", name)
+        frame: pd.DataFrame = found.to_pandas()
         return frame
 
     def provenance(self, kind: str, name: str) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
-        metadata = pq.read_schema(self.out / kind / f"{name}.parquet").metadata or {}
+        path = self.out / kind / f"{name}.parquet"
+        if not path.exists() and (origin := packed.origins(self.out, kind).get(name)):
+            return dict(json.loads(origin.text))
+        metadata = pq.read_schema(path).metadata or {}
         found: dict[str, Any] = json.loads(metadata.get(b"gibench", b"{}"))
         return found
 
@@ -206,52 +212,47 @@ class Store:
 
         damaged: list[str] = []
         commits: set[str] = set()
-        done, failed = (self._frame(kind, CELL_COLUMNS, damaged, commits) for kind in ("cells", "failed"))
-        rows = pd.concat([done, failed]) if len(failed) else done
-        clients = self._frame("clients", CLIENT_COLUMNS, damaged, commits)
+        done, clients = (self._frame(kind, damaged, commits) for kind in ("cells", "clients"))
+        failed = self._frame(
+            "failed", damaged, commits, without=set(done["cell"].unique())
+        )  # it failed before it was done
+        rows = pd.concat([done, failed], ignore_index=True) if len(failed) else done
         grid = self.grid()
         if not len(rows) and not damaged:
             raise InputError(f"{self.out} holds no results yet; `gibench run suite=... out={self.out}` makes them")
-        commit = ", ".join(sorted(commits)) or "unknown"
-        return Results(rows.reset_index(drop=True), clients, grid, commit, damaged)
+        return Results(rows, clients, grid, ", ".join(sorted(commits)) or "unknown", damaged)
 
-    def _frame(self, kind: str, columns: Mapping[str, str], damaged: list[str], commits: set[str]) -> pd.DataFrame:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def tampered(self) -> list[str]:
+        """The packed files whose checksum is not that with which they were packed."""
+        return packed.tampered(self.out)
 
-        schema = pa.schema([(column, getattr(pa, type_)()) for column, type_ in columns.items()])
-        tables = []
-        for path in sorted((self.out / kind).glob("*.parquet")):
-            try:
-                table = pq.read_table(path)
-                for name in LATER.intersection(columns).difference(table.column_names):
-                    table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
-                tables.append(table.select(list(columns)).cast(schema.with_metadata(table.schema.metadata)))
-                commits.add(json.loads((table.schema.metadata or {})[b"gibench"])["commit"])
-            except (pa.ArrowException, OSError, KeyError, ValueError):
-                damaged.append(str(path))
-        joined = pa.concat_tables([t.replace_schema_metadata() for t in tables]) if tables else schema.empty_table()
-        frame: pd.DataFrame = joined.to_pandas()
+    def parts(self, kind: str, damaged: list[str], strict: bool = False) -> list[packed.Part]:
+        """What can be read of a kind, as `packed.parts` says; strict: as it is written."""
+        schema = _schema(kind) if strict else _schema(kind, string="large_string")  # what pandas takes without a copy
+        return packed.parts(self.out, kind, schema, LATER, damaged, strict)
+
+    def frame(self, kind: str) -> pd.DataFrame:
+        """The rows of a kind ("cells", "clients" or "failed"), as far as they can be read."""
+        return self._frame(kind, [], set())
+
+    def _frame(self, kind: str, damaged: list[str], commits: set[str], without: Collection[str] = ()) -> pd.DataFrame:
+        found = packed.join(kind, self.parts(kind, damaged), without)
+        commits |= {origin.commit for origin in found.origins.values()}
+        table = found.table
+        del found
+        frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # not twice in memory
         return frame
 
-    def _write(self, place: str, write: Any) -> None:
-        """Write beside the target, then rename: readers see the whole file or none."""
-        target = self.out / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _part(target.parent) as part:
-            write(part)
-            os.replace(part, target)
+    def _write(self, place: str, writer: Callable[[Path], object]) -> None:
+        atomic.write(self.out / place, writer)
 
 
-@contextlib.contextmanager
-def _part(folder: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
-    os.close(handle)
-    os.chmod(name, 0o644)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _schema(kind: str, string: str = "string") -> pa.Schema:
+    import pyarrow as pa
+
+    columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
+    types = ((column, string if type_ == "string" else type_) for column, type_ in columns.items())
+    return pa.schema([(column, getattr(pa, type_)()) for column, type_ in types])
 
 
 def read_results(out: str | Path) -> Results:

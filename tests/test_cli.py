@@ -144,9 +144,8 @@ def test_plan_counts_without_data_or_results(
 ) -> None:
     monkeypatch.setenv("GIBENCH_DATA", str(tmp_path / "nothing"))
     for command in (["plan"], ["run", "--dry-run"]):
-        code, out, _ = call(capsys, *command, "suite=paper", "threats=A")
+        code, out, _ = call(capsys, *command, "suite=quick", "threats=A")
         assert code == 0
-        assert "1782 jobs to do" not in out, "nothing is skipped"
         assert "skipped" in out
         assert "needs aux_data, batch_size, defense_spec, which threat model A does not grant" in out
         assert "no timings are recorded yet" in out

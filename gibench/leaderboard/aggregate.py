@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from gibench.leaderboard.alarms import with_alarms
-from gibench.leaderboard.bootstrap import Floats, interval
+from gibench.leaderboard.bootstrap import Floats, intervals, totals
 from gibench.leaderboard.bound import with_bound
 from gibench.leaderboard.cells import named_training, text_of, verdict
 from gibench.leaderboard.columns import (
@@ -25,7 +25,7 @@ from gibench.leaderboard.columns import (
     WORST,
     is_prior,
 )
-from gibench.leaderboard.scores import scores
+from gibench.leaderboard.scores import Scores, numbered, scores
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -34,43 +34,61 @@ UTILITY = ["dataset", "model", "training", "defense"]
 CLIENT = {"utility": "mean", "utility_raw": "mean"} | dict.fromkeys(["epsilon", "gdp_mu", "classes", "strength"], "max")
 
 
-def aggregate(results: Results) -> pd.DataFrame:
+def aggregate(results: Results, read: Scores | None = None, spread: Sequence[str] = tuple(INTERVALS)) -> pd.DataFrame:
     """The leaderboard: seeds and victims pooled, in suite order, every planned pair with its status and reason.
 
     `n` counts images. Besides the attacks that ran, every defense has the rows `oblivious` (per image the best of the
     attacks that ignore the defense) and `worst` (of all attacks); the prior is always among them. A row that is not
-    `ok` has null scores and n = 0; an `ok` row with a reason is incomplete and says what it lacks.
+    `ok` has null scores and n = 0; an `ok` row with a reason is incomplete and says what it lacks. `read`: the
+    results' scores, where they are at hand. `spread`: the scores whose interval is wanted; the columns `_low` and
+    `_high` of the others are left out.
     """
-    read = scores(results)
-    parts = dict(iter(read.images.groupby(["place", "attack"], sort=False)))
+    read = scores(results) if read is None else read
+    places = read.cells[["place", *PLACE]].drop_duplicates("place")
+    heads = pd.DataFrame(list(_entries(read.cells)), columns=["place", "attack", "adaptive", "status", "reason"])
+    heads = heads.merge(places, on="place", how="left")
+    table = _summed(heads, summaries(read.images, spread))
     floors = read.floor["psnr"].groupby("place").mean()
-    rows = []
-    for place, cells in read.cells.groupby("place", sort=False):
-        for head, status, reason in _entries(cells):
-            images = parts.get((place, head["attack"]), read.images.iloc[:0])
-            unscored = int(images["psnr"].isna().sum())
-            if status == "ok" and unscored:
-                status, reason = "failed", f"{unscored} images failed and {PRIOR} has no score for them"
-            head |= {"status": status, "reason": reason, "floor_psnr": floors.get(place, np.nan)}
-            rows.append(head | (_summary(images) if status == "ok" else {"n": 0, "victims": 0}))
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table["floor_psnr"] = floors.reindex(table["place"]).to_numpy()
+    table = table.reindex(columns=COLUMNS)
     table = _with_client(table.assign(flags=text_of(table["flags"])), results.clients, read.cells["client"])
     table = _undefended(with_alarms(with_bound(table)))
-    return table[COLUMNS].astype({"n": "int64", "victims": "int64", "adaptive": "bool"})
+    unasked = [f"{name}_{end}" for name in INTERVALS if name not in spread for end in ("low", "high")]
+    return table[COLUMNS].drop(columns=unasked).astype({"n": "int64", "victims": "int64", "adaptive": "bool"})
 
 
-def _entries(cells: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Every attack at one place with its status and reason, then the two pseudo-attacks."""
-    place = cells.iloc[0][PLACE].to_dict()
-    verdicts: dict[str, tuple[bool, str, str]] = {}
-    for attack, part in cells.groupby("attack", sort=False):
-        adaptive = bool(part["adaptive"].any())
-        verdicts[attack] = adaptive, *verdict(part)
-        yield place | {"attack": attack, "adaptive": adaptive}, *verdicts[attack][1:]
-    for name in PSEUDO:
-        members = {a: v for a, v in verdicts.items() if name == WORST or not v[0] or is_prior(a)}
-        adaptive = name != OBLIVIOUS and any(v[0] for v in members.values() if v[1] == "ok")
-        yield place | {"attack": name, "adaptive": adaptive}, *_pooled(members)
+def _summed(heads: pd.DataFrame, sums: pd.DataFrame) -> pd.DataFrame:
+    """The heads with the numbers of their images, as far as these are a result."""
+    if heads.empty:
+        return pd.DataFrame(columns=["place", *COLUMNS])
+    found = sums.reindex(pd.MultiIndex.from_frame(heads[["place", "attack"]])).set_index(heads.index)
+    unscored = found["unscored"].fillna(0).astype(int)
+    broken = (heads["status"] == "ok") & (unscored > 0)
+    told = [f"{count} images failed and {PRIOR} has no score for them" for count in unscored[broken]]
+    heads.loc[broken, "status"] = "failed"
+    heads.loc[broken, "reason"] = told
+    found = found.where(heads["status"] == "ok")
+    found[["n", "victims"]] = found[["n", "victims"]].fillna(0)
+    return heads.join(found)
+
+
+def _entries(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Every attack at every place with its status and reason, then the two pseudo-attacks."""
+    places: dict[Any, dict[str, list[dict[str, Any]]]] = {}
+    for cell in cells[["place", "attack", "adaptive", "status", "reason", "victims", "failed"]].to_dict("records"):
+        places.setdefault(cell["place"], {}).setdefault(cell["attack"], []).append(cell)
+    for place, attacks in places.items():
+        verdicts: dict[str, tuple[bool, str, str]] = {}
+        for attack, part in attacks.items():
+            verdicts[attack] = any(cell["adaptive"] for cell in part), *verdict(part)
+        for name in PSEUDO:
+            members = {
+                a: v for a, v in verdicts.items() if a not in PSEUDO and (name == WORST or not v[0] or is_prior(a))
+            }
+            adaptive = name != OBLIVIOUS and any(v[0] for v in members.values() if v[1] == "ok")
+            verdicts[name] = adaptive, *_pooled(members)
+        for attack, (adaptive, status, reason) in verdicts.items():
+            yield {"place": place, "attack": attack, "adaptive": adaptive, "status": status, "reason": reason}
 
 
 def _pooled(members: dict[str, tuple[bool, str, str]]) -> tuple[str, str]:
@@ -88,22 +106,38 @@ def _pooled(members: dict[str, tuple[bool, str, str]]) -> tuple[str, str]:
     return "ok", reason
 
 
-def _summary(images: pd.DataFrame) -> dict[str, Any]:
-    """Means, intervals and cost of the images of one row."""
-    means: dict[str, Any] = images[MEANS].mean().to_dict()
-    low, high = interval(*clustered(images, INTERVALS))
-    for i, name in enumerate(INTERVALS):
-        means |= {f"{name}_low": low[i], f"{name}_high": high[i]}
-    raised = images["flags"].dropna().astype(str).unique() if "flags" in images else []
-    flags = dict.fromkeys(flag for text in raised for flag in text.split("; ") if flag)
-    means |= {"n": len(images), "victims": images["victim"].nunique(), "gallery": images["gallery"].min()}
-    return means | {"seconds": images["seconds"].sum(), "flags": "; ".join(flags)}
+def summaries(images: pd.DataFrame, spread: Sequence[str]) -> pd.DataFrame:
+    """Means, intervals of some of them, and costs of all images of each attack at each place, by place and attack."""
+    lines = images.groupby("line")
+    found = lines[MEANS].mean()
+    size = lines.size()
+    found["n"], found["unscored"] = size, size - lines["psnr"].count()
+    found["gallery"], found["seconds"] = lines["gallery"].min(), lines["seconds"].sum()
+    found["victims"] = images.loc[~images[["line", "victim"]].duplicated(), "line"].value_counts()
+    clusters = numbered([images[name] for name in ("line", "seed", "victim")])
+    of = images["line"].to_numpy()[np.unique(clusters, return_index=True)[1]]
+    sizes = np.unique(of, return_counts=True)[1]
+    sums = totals(images[list(spread)].to_numpy(np.float64), clusters, len(of))
+    for end, numbers in zip(("low", "high"), intervals(*sums, sizes), strict=True):
+        found[[f"{name}_{end}" for name in spread]] = numbers
+    found["flags"] = pd.Series(_flags(images), dtype=object)
+    names = images.loc[~images["line"].duplicated(), ["line", "place", "attack"]].set_index("line").loc[found.index]
+    names["attack"] = names["attack"].astype(object)
+    return found.set_index(pd.MultiIndex.from_frame(names))
+
+
+def _flags(images: pd.DataFrame) -> dict[Any, str]:
+    """The different flags of the images of each line, in order."""
+    raised = images.loc[images["flags"].notna(), ["line", "flags"]].drop_duplicates()
+    found: dict[Any, dict[str, None]] = {}
+    for line, text in raised.itertuples(index=False):
+        found.setdefault(line, {}).update(dict.fromkeys(flag for flag in str(text).split("; ") if flag))
+    return {line: "; ".join(flags) for line, flags in found.items()}
 
 
 def clustered(images: pd.DataFrame, columns: list[str]) -> tuple[Floats, Any]:
     """Values (n, m) and the number of each one's cluster: the victims of all seeds, in order."""
-    _, numbers = np.unique(images[["seed", "victim"]].to_numpy(), axis=0, return_inverse=True)
-    return images[columns].to_numpy(dtype=np.float64), numbers.ravel()
+    return images[columns].to_numpy(dtype=np.float64), numbered([images["seed"], images["victim"]])
 
 
 def _with_client(table: pd.DataFrame, clients: pd.DataFrame, planned: pd.Series) -> pd.DataFrame:

@@ -33,13 +33,12 @@ def _oblivious_wins(table: pd.DataFrame) -> Found:
 
     Then the simulation of the defense is wrong, and the worst case is not known.
     """
-    found: Found = []
-    for _, rows in table[table["defense"] != UNDEFENDED].groupby(PLACE, sort=False):
-        aware = rows[rows["adaptive"] & ~rows["attack"].isin(PSEUDO) & (rows["status"] == "ok")]
-        blind = rows[(rows["attack"] == OBLIVIOUS) & (rows["status"] == "ok")]
-        if len(aware) and len(blind) and blind["psnr_low"].iloc[0] > aware["psnr_high"].max():
-            found += [(row, "oblivious_wins") for row in rows.index[rows["attack"] == WORST]]
-    return found
+    ok = table[(table["status"] == "ok") & (table["defense"] != UNDEFENDED)]
+    aware = ok[ok["adaptive"] & ~ok["attack"].isin(PSEUDO)].groupby(PLACE)["psnr_high"].max()
+    blind = ok[ok["attack"] == OBLIVIOUS].set_index(PLACE)["psnr_low"]
+    beaten = blind.index[blind > aware.reindex(blind.index)]
+    worst = table[table["attack"] == WORST]
+    return [(row, "oblivious_wins") for row in worst.index[worst.set_index(PLACE).index.isin(beaten)]]
 
 
 def _beats_bound(table: pd.DataFrame) -> Found:
@@ -67,13 +66,13 @@ def _knob(table: pd.DataFrame) -> Found:
     found: Found = []
     worst = table[(table["attack"] == WORST) & (table["status"] == "ok") & table["strength"].notna()]
     for _, rows in worst.groupby(SETTING, sort=False):
-        complete = rows[rows["reason"] == ""]  # otherwise it might leak more than it shows
-        for row, strong in rows.iterrows():
-            weaker = complete[
-                (complete["strength"] < strong["strength"]) & (complete["psnr_high"] < strong["psnr_low"])
-            ]
-            alike = [spec for spec in weaker.sort_values("psnr_high")["defense"] if _one_apart(spec, strong["defense"])]
-            found += [(row, f"knob: leaks more than {spec}") for spec in alike[:1]]
+        complete = rows[rows["reason"] == ""].sort_values("psnr_high")  # others might leak more than they show
+        strengths, highs = complete["strength"].to_numpy(), complete["psnr_high"].to_numpy()
+        specs = complete["defense"].to_numpy(object)
+        for row, spec, strength, low in rows[["defense", "strength", "psnr_low"]].itertuples(name=None):
+            weaker = specs[(strengths < strength) & (highs < low)]
+            if (alike := next((other for other in weaker if _one_apart(other, spec)), None)) is not None:
+                found.append((row, f"knob: leaks more than {alike}"))
     return found
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gibench.leaderboard.columns import PLACE, PLAIN, SETTING
 from gibench.leaderboard.order import in_suite_order
@@ -22,12 +25,13 @@ def cell_table(results: Results) -> pd.DataFrame:
     What was recorded but is not planned belongs to another run in the same folder and does not count, unless no plan
     is known. `setting` and `place` number the rows that share a setting, and a setting and a defense.
     """
-    recorded = named_training(results.rows.reindex(columns=CELL)).drop_duplicates("cell")
+    rows = results.rows.reindex(columns=[*CELL, "victim", "psnr"])
+    recorded = named_training(rows.loc[~rows["cell"].duplicated(), CELL])
     planned = named_training(pd.DataFrame(results.grid.get("cells", []), dtype=object).reindex(columns=CELL))
     rounds = dict(zip(recorded["cell"], recorded["rounds"], strict=True))
     planned["rounds"] = [_rounds(rounds.get(c), r) for c, r in zip(planned["cell"], planned["rounds"], strict=True)]
     records = (planned if len(planned) else recorded).to_dict("records")
-    outcomes = _outcomes(results.rows)
+    outcomes = _outcomes(rows)
     broken = _failed_clients(results.clients)
     cells = pd.DataFrame(
         [_judged(record, outcomes, broken) for record in records], columns=[*CELL, "victims", "failed"]
@@ -44,44 +48,63 @@ def named_training(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(training=[PLAIN if pd.isna(value) else str(value) for value in rows["training"]])
 
 
-def verdict(cells: pd.DataFrame) -> tuple[str, str]:
+def verdict(cells: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Status and reason of the seeds of one attack at one place, taken together."""
-    asked = cells[cells["status"] != "skipped"]
-    if asked.empty:
-        return "skipped", first(cells["reason"])
-    failed = asked[asked["status"] == "failed"]
-    if len(failed):
+    asked = [cell for cell in cells if cell["status"] != "skipped"]
+    if not asked:
+        return "skipped", _first(cells)
+    failed = [cell for cell in asked if cell["status"] == "failed"]
+    if failed:
         share = "" if len(failed) == len(asked) else f"{len(failed)} of {len(asked)} cells failed: "
-        return "failed", share + (first(failed["reason"]) or "no reason recorded")
-    done = asked[asked["status"] == "ok"]
-    if done.empty:
+        return "failed", share + (_first(failed) or "no reason recorded")
+    done = [cell for cell in asked if cell["status"] == "ok"]
+    if not done:
         return "missing", "no result yet"
-    victims, lost = int(done["victims"].sum()), int(done["failed"].sum())
+    victims, lost = (sum(cell[name] for cell in done) for name in ("victims", "failed"))
     if lost > FAILED_SHARE * victims:
-        return "failed", f"{lost} of {victims} victims failed: {first(done['reason']) or 'no reason recorded'}"
+        return "failed", f"{lost} of {victims} victims failed: {_first(done) or 'no reason recorded'}"
     absent = len(asked) - len(done)
     return "ok", f"{absent} of {len(asked)} cells missing" if absent else ""
 
 
-def first(reasons: pd.Series[str]) -> str:
+def _first(cells: Sequence[Mapping[str, Any]]) -> str:
     """The first reason that says something."""
-    return next((text for text in reasons if text), "")
+    return next((cell["reason"] for cell in cells if cell["reason"]), "")
 
 
 def _outcomes(rows: pd.DataFrame) -> dict[Any, dict[str, Any]]:
     """Per recorded cell: status, reason, the number of victims and how many of them failed."""
-    rows = rows.reindex(columns=["cell", "victim", "status", "reason", "psnr"])
-    rows = rows.assign(bad=(rows["status"] == "failed") | rows["psnr"].isna(), reason=text_of(rows["reason"]))
-    outcomes: dict[Any, dict[str, Any]] = {}
-    for cell, part in rows.groupby("cell", sort=False):
-        whole, bad = part[part["victim"].isna()], part[part["bad"]]
-        outcomes[cell] = {
-            "status": "failed" if len(whole) == len(part) else "ok",
-            "reason": first(whole["reason"]) or first(bad["reason"]),
-            "victims": part["victim"].nunique(),
-            "failed": bad["victim"].nunique(),
+    of, cells = pd.factorize(rows["cell"])
+    victim, known = pd.factorize(rows["victim"])
+    whole, bad = victim < 0, ((rows["status"] == "failed") | rows["psnr"].isna()).to_numpy(bool)
+    image = (of >= 0) & ~whole
+    numbers = of * np.int64(len(known)) + victim
+    victims, failed = (_per_cell(numbers[image & which], len(known), len(cells)) for which in (True, bad))
+    reasons = _reasons(rows, of, bad & ~whole) | _reasons(rows, of, whole)
+    return {
+        cell: {
+            "status": "ok" if victims[k] else "failed",
+            "reason": reasons.get(k, ""),
+            "victims": int(victims[k]),
+            "failed": int(failed[k]),
         }
-    return outcomes
+        for k, cell in enumerate(cells)
+    }
+
+
+def _per_cell(numbers: NDArray[np.int64], victims: int, cells: int) -> NDArray[np.intp]:
+    """How many different victims each cell has, of the numbers cell * victims + victim."""
+    return np.bincount(pd.unique(numbers) // max(victims, 1), minlength=cells)
+
+
+def _reasons(rows: pd.DataFrame, of: NDArray[np.intp], which: NDArray[np.bool_]) -> dict[int, str]:
+    """The first reason of these rows that says something, by the number of the cell."""
+    told = np.flatnonzero(which & (of >= 0) & rows["reason"].notna().to_numpy(bool))
+    found: dict[int, str] = {}
+    for cell, reason in zip(of[told], rows["reason"].iloc[told], strict=True):
+        if str(reason):
+            found.setdefault(int(cell), str(reason))
+    return found
 
 
 def _judged(record: dict[str, Any], outcomes: dict[Any, dict[str, Any]], broken: dict[Any, str]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gibench.leaderboard.cells import cell_table
-from gibench.leaderboard.columns import BEST, ENSEMBLE, IMAGE, OBLIVIOUS, SSIM_OVER_HALF, WORST, is_prior
+from gibench.leaderboard.columns import BEST, ENSEMBLE, IMAGE, OBLIVIOUS, PSEUDO, SSIM_OVER_HALF, WORST, is_prior
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -20,7 +22,8 @@ WHERE = ["place", *IMAGE]
 class Scores:
     """Everything that the leaderboard averages.
 
-    cells: one row per cell with its outcome; images: one row per image and attack, pseudo-attacks included;
+    cells: one row per cell with its outcome; images: one row per image and attack, pseudo-attacks included, with the
+    number of the `line` of one attack at one place, of the `spot` of one image there, and with the floor's PSNR;
     floor: what the prior alone gets, indexed by place, seed, victim and image.
     """
 
@@ -32,28 +35,66 @@ class Scores:
 def scores(results: Results) -> Scores:
     """Read the rows once: where each image belongs, and its scores."""
     cells = cell_table(results)
-    rows = results.rows.reindex(columns=["cell", *IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds", "status", "flags"])
-    rows = rows[rows["victim"].notna()]
-    numbers = [*IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds"]
-    rows = rows.assign(**{name: pd.to_numeric(rows[name], errors="coerce").astype("float64") for name in numbers})
-    rows["seconds"] /= rows.groupby("cell")["cell"].transform("size")  # every row has the seconds of its whole cell
-    places = cells[["cell", "place", "attack", "adaptive"]].dropna(subset="cell").drop_duplicates("cell")
-    images = rows.astype({"cell": object}).merge(
-        places.astype({"cell": object}), on="cell", how="inner", validate="many_to_one"
+    images = _placed(results.rows, cells)
+    images["spot"] = numbered([images[name] for name in WHERE])
+    spots = (
+        images.loc[~images["spot"].duplicated() & (images["spot"] >= 0), ["spot", *WHERE]]
+        .set_index("spot")
+        .sort_index()
     )
-    images["prior"] = images["attack"].map(is_prior).astype(bool)
-    images["failed"] = (images["status"] == "failed") | images["psnr"].isna()
     floor = best(images[images["prior"] & ~images["failed"]])
     images = _at_the_floor(images, floor)
     oblivious = images[~images["adaptive"] | images["prior"]]
     pseudo = [
-        best(part).reset_index().assign(attack=name)
+        spots.join(best(part), how="inner")
+        .reset_index()
+        .assign(attack=name, **dict.fromkeys(TOLD, False))
+        .astype({"attack": images["attack"].dtype})
         for name, part in ((OBLIVIOUS, oblivious), (WORST, _with_members(images)))
         if len(part)
     ]
-    images = pd.concat([images, *pseudo], ignore_index=True)
+    images = pd.concat([images.drop(columns=ENSEMBLE), *pseudo], ignore_index=True)
     images[SSIM_OVER_HALF] = (images["ssim"] > 0.5).astype("float64").where(images["ssim"].notna())
-    return Scores(cells, images, floor)
+    attacks = images["attack"].cat
+    images["line"] = images["place"].to_numpy(np.int64) * len(attacks.categories) + attacks.codes
+    images["floor_psnr"] = floor["psnr"].reindex(images["spot"]).to_numpy()
+    return Scores(cells, images, spots.join(floor, how="inner").set_index(WHERE))
+
+
+TOLD = ("adaptive", "prior", "failed")
+"""What is told of an image's attack; of the pseudo-attacks none is true."""
+
+
+def _placed(rows: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows about images of known cells, with the place, the attack and its kind, numbers as numbers."""
+    rows = rows.reindex(columns=["cell", *IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds", "status", "flags"])
+    if (whole := rows["victim"].isna()).any():  # cells that failed as a whole
+        rows = rows[~whole]
+    known = cells[["cell", "place", "attack", "adaptive"]].dropna(subset="cell").drop_duplicates("cell")
+    known["prior"] = known["attack"].map(is_prior).astype(bool)
+    known["attack"] = pd.Categorical(known["attack"], list(dict.fromkeys([*cells["attack"], *PSEUDO])))
+    of, found = pd.factorize(rows["cell"])
+    size = np.bincount(of[of >= 0], minlength=len(found) + 1)
+    at = np.append(pd.Index(known["cell"].astype(object)).get_indexer(pd.Index(found).astype(object)), -1)[of]
+    numbers = [*IMAGE, *BEST, *ENSEMBLE, "gallery", "seconds"]
+    images = {name: pd.to_numeric(rows[name], errors="coerce").to_numpy(np.float64) for name in numbers}
+    images["seconds"] = images["seconds"] / size[of]  # every row has the seconds of its whole cell
+    failed = (rows["status"] == "failed").to_numpy(bool) | np.isnan(images["psnr"])
+    placed = pd.DataFrame({**images, "failed": failed, "flags": rows["flags"].array}, copy=False)
+    if (at < 0).any():
+        placed, at = placed[at >= 0].reset_index(drop=True), at[at >= 0]
+    return placed.assign(**{name: known[name].array.take(at) for name in ("place", "attack", "adaptive", "prior")})
+
+
+def numbered(columns: list[pd.Series[Any]]) -> NDArray[np.int64]:
+    """Numbers of the different rows of these columns, ascending as the rows do; -1 where a value is null."""
+    number, lost = np.zeros(len(columns[0]), np.int64), np.zeros(len(columns[0]), bool)
+    for column in columns:
+        codes, values = pd.factorize(column, sort=True)
+        number, lost = number * len(values) + codes, lost | (codes < 0)
+    number[lost] = -1
+    ascending: NDArray[np.int64] = pd.factorize(number, sort=True)[0].astype(np.int64)
+    return ascending - int(lost.any())
 
 
 def _with_members(images: pd.DataFrame) -> pd.DataFrame:
@@ -64,14 +105,13 @@ def _with_members(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(images: pd.DataFrame) -> pd.DataFrame:
-    """Per image the score that is best for the attacker, each score for itself; the costs add up."""
-    return images.groupby(WHERE).agg(BEST | {"gallery": "min", "seconds": "sum"})
+    """Per spot the score that is best for the attacker, each score for itself; the costs add up."""
+    return images[images["spot"] >= 0].groupby("spot").agg(BEST | {"gallery": "min", "seconds": "sum"})
 
 
 def _at_the_floor(images: pd.DataFrame, floor: pd.DataFrame) -> pd.DataFrame:
     """A failed victim counts as answered with the prior: an attacker can always do that."""
-    failed = images["failed"]
-    if failed.any():
-        places = pd.MultiIndex.from_frame(images.loc[failed, WHERE])
-        images.loc[failed, list(BEST)] = floor[list(BEST)].reindex(places).to_numpy()
-    return images
+    if not images["failed"].any():
+        return images
+    found = floor[list(BEST)].reindex(images["spot"]).set_index(images.index)
+    return images.assign(**{name: images[name].where(~images["failed"], found[name]) for name in BEST})

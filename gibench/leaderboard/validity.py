@@ -12,7 +12,7 @@ from gibench.leaderboard.aggregate import clustered
 from gibench.leaderboard.bootstrap import interval
 from gibench.leaderboard.cells import verdict
 from gibench.leaderboard.columns import SETTING, UNDEFENDED, is_prior
-from gibench.leaderboard.scores import WHERE, Scores, scores
+from gibench.leaderboard.scores import Scores, scores
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -20,30 +20,38 @@ if TYPE_CHECKING:
 LEAST_GAIN = 3.0
 
 
-def validity(results: Results) -> pd.DataFrame:
+def validity(results: Results, read: Scores | None = None) -> pd.DataFrame:
     """One row per setting: valid, the strongest undefended attack, its gain over the floor in dB with its 95 %
-    interval (paired per image), and the reason why the setting is not valid."""
-    read = scores(results)
+    interval (paired per image), and the reason why the setting is not valid. `read`: the scores, where at hand."""
+    read = scores(results) if read is None else read
+    bare = read.cells[read.cells["defense"] == UNDEFENDED]
+    images = read.images[read.images["place"].isin(bare["place"])]
+    images = images.assign(gain=images["psnr"] - images["floor_psnr"])
+    parts = dict(iter(images.groupby(["place", "attack"], sort=False, observed=True)))
+    undefended = dict(iter(bare.groupby("setting")))
     rows = []
-    for _, cells in read.cells.groupby("setting", sort=False):
-        setting = cells.iloc[0][SETTING].to_dict()
-        rows.append(setting | _judge(_strongest(read, cells[cells["defense"] == UNDEFENDED])))
+    for number, first in read.cells.drop_duplicates("setting").set_index("setting")[SETTING].iterrows():
+        rows.append(first.to_dict() | _judge(_strongest(parts, undefended.get(number, bare.iloc[:0]))))
     return pd.DataFrame(rows, columns=[*SETTING, "valid", "attack", "gain", "gain_low", "gain_high", "reason"])
 
 
-def _strongest(read: Scores, cells: pd.DataFrame) -> dict[str, Any]:
-    """The single attack with the greatest mean gain; attacks that failed are no evidence."""
+def _strongest(parts: dict[Any, pd.DataFrame], cells: pd.DataFrame) -> dict[str, Any]:
+    """The single attack with the greatest mean gain; attacks that failed are no evidence.
+
+    parts: the images by place and attack; cells: of the undefended place.
+    """
     found: dict[str, Any] = {"attack": "", "gain": math.nan, "gain_low": math.nan, "gain_high": math.nan}
-    for attack, part in cells.groupby("attack", sort=False):
-        images = read.images[(read.images["place"] == part["place"].iloc[0]) & (read.images["attack"] == attack)]
-        if is_prior(attack) or verdict(part)[0] != "ok":
+    strongest: pd.DataFrame | None = None
+    for (place, attack), part in cells.groupby(["place", "attack"], sort=False):
+        if (place, attack) not in parts or is_prior(attack) or verdict(part.to_dict("records"))[0] != "ok":
             continue
-        floor = read.floor["psnr"].reindex(pd.MultiIndex.from_frame(images[WHERE])).to_numpy()
-        gains = images.assign(gain=images["psnr"] - floor).dropna(subset="gain")
+        gains = parts[place, attack].dropna(subset="gain")
         if len(gains) and not gains["gain"].mean() <= found["gain"]:
-            low, high = interval(*clustered(gains, ["gain"]))
-            found = {"attack": attack, "gain": float(gains["gain"].mean())}
-            found |= {"gain_low": float(low[0]), "gain_high": float(high[0])}
+            found |= {"attack": attack, "gain": float(gains["gain"].mean())}
+            strongest = gains
+    if strongest is not None:
+        low, high = interval(*clustered(strongest, ["gain"]))
+        found |= {"gain_low": float(low[0]), "gain_high": float(high[0])}
     return found
 
 

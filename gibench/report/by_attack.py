@@ -12,7 +12,7 @@ import pandas as pd
 
 from gibench.leaderboard import aggregate
 from gibench.leaderboard.columns import OBLIVIOUS, PLACE, SSIM_OVER_HALF, WORST, entry, is_prior
-from gibench.report.tables import TABLE, granted, images, not_counted, title
+from gibench.report.tables import SPREAD, TABLE, granted, images, not_counted, title
 from gibench.report.text import one_line
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class AttackReport:
 
 def attack_report(results: Results) -> AttackReport:
     """Everything that a reader sees, in order."""
-    board = aggregate(results)
+    board = aggregate(results, spread=SPREAD)
     board = board[board["attack"] != OBLIVIOUS]
     names = _names(dict.fromkeys(board["attack"]))
     tables = [_table(rows, names) for _, rows in board.groupby([*TABLE, "defense"], sort=False, dropna=False)]

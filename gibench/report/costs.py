@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,11 @@ def costs(rows: pd.DataFrame, results: Results) -> Iterator[list[str]]:
     clients = results.clients[results.clients["client"].isin(planned)] if planned else results.clients
     known = named_training(clients.reindex(columns=[*TRAINED, "defense", "status", *NUMBERS]))
     here = known[(known[TRAINED] == rows.iloc[0][TRAINED]).all(axis=1) & (known["status"] != "failed")]
+    here = here.assign(**{name: pd.to_numeric(here[name], errors="coerce").astype("float64") for name in NUMBERS})
+    own = here.groupby("defense")
+    means, seeds = own[NUMBERS].mean().to_dict("index"), own.size()
     for defense in rows["defense"].unique():
-        own = here[here["defense"] == defense]
-        mean = own[NUMBERS].apply(pd.to_numeric, errors="coerce").mean()
+        mean = means.get(defense, dict.fromkeys(NUMBERS, math.nan))
         yield [
             code(defense),
             percent(mean["utility"], 1),
@@ -40,5 +43,5 @@ def costs(rows: pd.DataFrame, results: Results) -> Iterator[list[str]]:
             decimals(mean["step_ratio"], 2),
             decimals(mean["upload_bytes"] / 1024, 1),
             decimals(mean["fit_seconds"], 0),
-            str(len(own)),
+            str(seeds.get(defense, 0)),
         ]

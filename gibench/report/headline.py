@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from gibench.leaderboard.columns import OBLIVIOUS, UNDEFENDED, WORST, is_prior
+from gibench.leaderboard.columns import OBLIVIOUS, PSEUDO, UNDEFENDED, WORST, is_prior
 from gibench.report.text import one_line, percent
 
 LOW_DB, HIGH_DB = 1.0, 5.0
@@ -41,15 +43,18 @@ def defense_line(rows: pd.DataFrame, valid: dict[str, bool]) -> Line:
 
     rows: its aggregated rows of all checkpoints; valid: whether a checkpoint's setting proves anything.
     """
-    worst = rows[rows["attack"] == WORST]
-    incomplete = bool(((worst["reason"] != "") | (worst["status"] != "ok")).any())
-    known = worst.dropna(subset="psnr")
-    head = (known if len(known) else worst).sort_values("psnr", ascending=False, kind="stable").iloc[0]
-    oblivious = rows[(rows["attack"] == OBLIVIOUS) & (rows["checkpoint"] == head["checkpoint"])].iloc[0]["psnr"]
+    records = rows[rows["attack"].isin(PSEUDO)].to_dict("records")
+    worst = [row for row in records if row["attack"] == WORST]
+    incomplete = any(row["reason"] != "" or row["status"] != "ok" for row in worst)
+    known = [row for row in worst if not math.isnan(row["psnr"])]
+    head = max(known, key=lambda row: float(row["psnr"])) if known else worst[0]
+    oblivious = next(
+        row["psnr"] for row in records if row["attack"] == OBLIVIOUS and row["checkpoint"] == head["checkpoint"]
+    )
     gain = float(head["psnr"] - head["floor_psnr"])
     proven = valid.get(head["checkpoint"], False) and not incomplete
-    leak = head["status"] if not len(known) else _leak(gain, proven)
-    checkpoint = one_line(head["checkpoint"]) if len(known) else "-"
+    leak = head["status"] if not known else _leak(gain, proven)
+    checkpoint = one_line(head["checkpoint"]) if known else "-"
     remark = "(undefended)" if head["defense"] == UNDEFENDED else _accounting(head["epsilon"], head["rero_bound"])
     return _line(head, (head["defense"], remark), oblivious, checkpoint, leak, incomplete)
 
@@ -62,9 +67,8 @@ def floor_line(rows: pd.DataFrame, checkpoint: str) -> Line | None:
     here = prior.assign(
         other=prior["defense"] != UNDEFENDED, away=prior["checkpoint"] != checkpoint, lower=-prior["psnr"]
     )
-    head = here.sort_values(["other", "away", "lower"], kind="stable").iloc[0].copy()
-    head[["utility", "utility_raw"]] = math.nan
-    head["floor_psnr"] = head["psnr"]
+    head = here.sort_values(["other", "away", "lower"], kind="stable").iloc[0].to_dict()
+    head |= {"utility": math.nan, "utility_raw": math.nan, "floor_psnr": head["psnr"]}
     return _line(head, ("prior only", "(no update)"), head["psnr"], "-", "floor", False)
 
 
@@ -88,7 +92,7 @@ def _accounting(epsilon: float, bound: float) -> str:
 
 
 def _line(
-    head: pd.Series, name: tuple[str, str], oblivious: float, checkpoint: str, leak: str, incomplete: bool
+    head: Mapping[Any, Any], name: tuple[str, str], oblivious: float, checkpoint: str, leak: str, incomplete: bool
 ) -> Line:
     return Line(
         name=one_line(name[0]),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gibench.leaderboard import aggregate, validity
 from gibench.leaderboard.columns import PLAIN, PSEUDO, SETTING, UNDEFENDED
+from gibench.leaderboard.scores import scores
 from gibench.report.headline import HIGH_DB, LOW_DB, Line, defense_line, floor_line
 from gibench.report.text import one_line
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TABLE = [name for name in SETTING if name != "checkpoint"]
 SHOWN_NOTES = 12
+SPREAD = ["psnr"]  # of this score the reports for readers show the interval
 EMPTY = "No results yet: nothing has been run, or nothing of it could be read."
 LEGEND = (
     "How to read it: a higher PSNR means that more of the image leaks. The floor (prior only) is what an attacker gets "
@@ -50,7 +52,8 @@ class Report:
 
 def report(results: Results) -> Report:
     """Everything that a reader sees, in order."""
-    board, valid = aggregate(results), validity(results)
+    read = scores(results)
+    board, valid = aggregate(results, read, SPREAD), validity(results, read)
     tables = [_table(rows, valid) for _, rows in board.groupby(TABLE, sort=False, dropna=False)]
     return Report(title(results, board), tables, [*_cell_notes(board), *not_counted(results)])
 
@@ -82,7 +85,8 @@ def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     first = rows.iloc[0]
     here = valid[(valid[TABLE] == first[TABLE]).all(axis=1)]
     verdicts = dict(zip(here["checkpoint"], here["valid"], strict=True))
-    lines = [defense_line(part, verdicts) for _, part in rows.groupby("defense", sort=False)]
+    pseudo = rows[rows["attack"].isin(PSEUDO)]
+    lines = [defense_line(part, verdicts) for _, part in pseudo.groupby("defense", sort=False)]
     bare = next((line.checkpoint for line in lines if line.name == UNDEFENDED), "")
     floor = floor_line(rows, bare)
     trained = [] if first["training"] == PLAIN else [first["training"]]
@@ -115,7 +119,7 @@ def not_counted(results: Results) -> list[str]:
     """Results in the folder that belong to no planned cell or cannot be read."""
     damaged = [f"damaged, not counted: {one_line(name)}" for name in results.damaged]
     planned = {cell["cell"] for cell in results.grid.get("cells", [])}
-    others = set(results.rows.reindex(columns=["cell"])["cell"]) - planned
+    others = set(results.rows.reindex(columns=["cell"])["cell"].unique()) - planned
     strangers = [f"{len(others)} recorded cells belong to another run in this folder"] if planned and others else []
     return strangers + damaged
 

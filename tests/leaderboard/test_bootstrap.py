@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gibench.leaderboard.bootstrap import interval
+from gibench.leaderboard.bootstrap import RESAMPLES, SEED, interval, intervals, totals
 
 
 def test_agrees_with_scipy_for_single_image_clusters() -> None:
@@ -73,3 +73,35 @@ def test_a_thousand_groups_take_seconds() -> None:
     for _ in range(50):
         interval(values, clusters)
     assert time.perf_counter() - begun < 5
+
+
+def one_by_one(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """The intervals of every column, each by itself and as it is defined."""
+    k = int(clusters.max()) + 1
+    weights = np.random.default_rng([SEED, k]).multinomial(k, np.full(k, 1 / k), size=RESAMPLES)
+    found = np.full((2, values.shape[1]), np.nan)
+    for column, known in zip(range(values.shape[1]), ~np.isnan(values).T, strict=True):
+        if k > 1 and known.any():
+            sums, counts = (np.bincount(clusters[known], x, minlength=k) for x in (values[known, column], known[known]))
+            images = weights @ counts
+            found[:, column] = np.quantile((weights @ sums)[images > 0] / images[images > 0], [0.025, 0.975])
+    return found
+
+
+def test_many_intervals_at_once_are_those_of_each_alone() -> None:
+    """Means of one, few and many clusters, even and uneven ones, with nulls, constants, and a cluster of nulls only."""
+    rng = np.random.default_rng(8)
+    parts = []
+    for number, k in enumerate((7, 1, 300, 7, 2, 40, 7, 2)):
+        clusters = np.repeat(np.arange(k), rng.integers(1, 4, size=k) if number % 2 else 2)
+        values = rng.normal(20, 3, size=(len(clusters), 4))
+        values[rng.random(len(clusters)) < 0.2, 1] = np.nan
+        values[clusters == 0, 2] = np.nan
+        values[:, 3] = np.nan if number == 3 else 0.25
+        parts.append((values, clusters, k))
+    sums, counts = (np.concatenate(found) for found in zip(*(totals(*part) for part in parts), strict=True))
+    low, high = intervals(sums, counts, np.array([k for _, _, k in parts]))
+    for row, (values, clusters, _) in enumerate(parts):
+        expected = one_by_one(values, clusters)
+        np.testing.assert_allclose([low[row], high[row]], expected, rtol=1e-12)
+        np.testing.assert_allclose(interval(values, clusters), expected, rtol=1e-12)

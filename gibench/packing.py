@@ -1,0 +1,39 @@
+"""From a folder of many small files to one of few large ones."""
+
+from __future__ import annotations
+
+import contextlib
+
+from gibench import packed
+from gibench.errors import InputError
+from gibench.store import Store
+
+
+def pack(store: Store, into: Store) -> None:
+    """Join all results of `store` but images and caches into few files of `into`, which may be the same folder.
+
+    What `into` holds stays, unless `store` has the same cell or client. Its small files are gone afterwards.
+    InputError where a file is damaged or has a column that this gibench does not know: it would be lost.
+    """
+    grid = store.grid()
+    into.check(grid["protocol"])
+    found: dict[str, packed.Part] = {}
+    for kind in packed.IDS:
+        damaged: list[str] = []
+        parts = [part for source in (into, store) for part in source.parts(kind, damaged, strict=True)]
+        if damaged:
+            raise InputError(f"{damaged[0]} cannot be packed: it is damaged, or another gibench wrote it")
+        found[kind] = packed.join(kind, parts, found["cells"].origins if kind == "failed" else ())
+    if not any(part.origins for part in found.values()):
+        raise InputError(f"{store.out} holds no results yet; `gibench run suite=... out={store.out}` makes them")
+    try:
+        packed.write(into.out, found)
+        into.write_grid(grid)
+        packed.seal(into.out)
+        for path in [path for kind in packed.IDS for path in packed.singles(into.out, kind)]:
+            path.unlink()
+        for kind in packed.IDS:
+            with contextlib.suppress(OSError):  # not there, or a stranger's file is in it
+                (into.out / kind).rmdir()
+    except OSError as error:
+        raise InputError(f"{into.out} cannot be written: {error.strerror}; give a folder that can") from None
