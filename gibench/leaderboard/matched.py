@@ -24,17 +24,8 @@ FIXED = {"psnr": 20.0, "ssim": 0.5}
 what they reach. Taken over the attacked images of undefended clients, all checkpoints together."""
 
 SCORED = [f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high")]
-TAKEN = [
-    "n",
-    "victims",
-    "epsilon",
-    "rero_bound",
-    *SCORED,
-    "identified",
-    SSIM_OVER_HALF,
-    "floor_psnr",
-    "undefended_psnr",
-]
+TAKEN = ["n", "victims", "epsilon", "rero_bound", *SCORED, "identified", SSIM_OVER_HALF]
+TAKEN += ["floor_psnr", "undefended_psnr"]
 BLIND = {f"oblivious_{name}": name for name in INTERVALS}
 BEYOND = ["threshold_psnr", "recognised_psnr", "threshold_ssim", "recognised_ssim"]
 MATCHED = [*GROUP, "family", "rank", *MATCH, "utility", "checkpoint", *TAKEN, *BLIND, "decile_psnr", *BEYOND]
