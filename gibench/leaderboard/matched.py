@@ -80,7 +80,8 @@ def compare(results: Results) -> Comparison:
         key = _key(point, PRIOR if point["family"] == PRIOR else WORST)
         point |= _outcome(point, key, lines, board)
         if key in images and lines[key]["status"] == "ok":
-            own, blind = images[key], lines.get(_key(point, OBLIVIOUS), {})
+            own, ignoring = images[key], PRIOR if point["family"] == PRIOR else OBLIVIOUS
+            blind = lines.get(_key(point, ignoring), {})
             point |= {name: lines[key][name] for name in TAKEN}
             point |= {name: blind.get(metric, math.nan) for name, metric in BLIND.items()}
             point |= _victims(own, thresholds.get(_table(point), FIXED))
