@@ -21,7 +21,7 @@ from rich.text import Text
 
 from gibench.errors import InputError
 from gibench.expectations import Expectations, Number, expectations_of, is_clean, with_kept
-from gibench.leaderboard.cells import cell_table
+from gibench.leaderboard.cells import FAILED_SHARE, cell_table
 from gibench.report.text import one_line
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ def _broken(store: Store, results: Results) -> list[str]:
     found = [f"changed after it was written: {one_line(name)}" for name in tampered]
     found += [f"cannot be read: {one_line(name)}" for name in results.damaged]
     cells = cell_table(results)
+    lost = (cells["status"] == "ok") & (cells["failed"] > FAILED_SHARE * cells["victims"])
+    cells["status"] = cells["status"].mask(lost, "failed")
     for status in ("failed", "missing"):
         odd = cells[cells["status"] == status]
         if len(odd):
