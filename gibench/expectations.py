@@ -24,6 +24,7 @@ TOLERANCES = {"ssim": 0.02, "attacker_accuracy": 0.05, "utility": 0.02}
 PSNR_DB, RATIO, EXACT_DB = 0.5, 0.12, 40.0
 """Half a dB, which is 12 % of an MSE. Over 40 dB rounding decides: there a tenth of what is above is added."""
 
+PART = " | "  # between the parts of a number's key, the first of which is its setting
 SCORES = ("psnr", "ssim", "attacker_accuracy", "mse")
 HEAD = {"suite": str, "version": int, "protocol": int, "commit": str, "clean": bool, "cells": int}
 
@@ -84,7 +85,12 @@ def read_expectations(path: Path) -> Expectations:
         head = {name: given[name] for name in HEAD}
         if wrong := [name for name, kind in HEAD.items() if type(head[name]) is not kind]:
             raise ValueError(f"{wrong[0]} = {head[wrong[0]]!r} is not of the type {HEAD[wrong[0]].__name__}")
-        return Expectations(**head, numbers={str(key): _read(entry) for key, entry in given["numbers"].items()})
+        numbers = {
+            f"{setting}{PART}{rest}": _read(entry)
+            for setting, entries in given["numbers"].items()
+            for rest, entry in entries.items()
+        }
+        return Expectations(**head, numbers=numbers)
     except FileNotFoundError:
         raise InputError(f"nothing is expected yet: {path} is not there; `gibench check --accept` writes it") from None
     except KeyError as error:
@@ -94,11 +100,17 @@ def read_expectations(path: Path) -> Expectations:
 
 
 def as_toml(expected: Expectations) -> str:
-    """The text of an expectations file: one line per number, six digits."""
-    head = [f"{name} = {json.dumps(getattr(expected, name))}" for name in HEAD if name not in ("suite", "commit")]
-    texts = [f"{name} = {_quoted(getattr(expected, name))}" for name in ("suite", "commit")]
-    lines = [f"{_quoted(key)} = {{ {_fields(number)} }}" for key, number in expected.numbers.items()]
-    return "\n".join(["# Written by `gibench check --accept`.", *texts, *head, "", "[numbers]", *lines]) + "\n"
+    """The text of an expectations file: a table per setting, one line per number, six digits."""
+    head = [f"{name} = {_quoted(getattr(expected, name))}" for name in ("suite", "commit")]
+    head += [f"{name} = {json.dumps(getattr(expected, name))}" for name in HEAD if name not in ("suite", "commit")]
+    lines = ["# Written by `gibench check --accept`; a tolerance or `clean` set by hand is kept.", *head]
+    settings: dict[str, list[str]] = {}
+    for key, number in expected.numbers.items():
+        setting, _, rest = key.partition(PART)
+        settings.setdefault(setting, []).append(f"{_quoted(rest)} = {{ {_fields(number)} }}")
+    for setting, entries in settings.items():
+        lines += ["", f"[numbers.{_quoted(setting)}]", *entries]
+    return "\n".join(lines if settings else [*lines, "", "[numbers]"]) + "\n"
 
 
 def with_kept(new: Expectations, old: Expectations) -> Expectations:
@@ -112,25 +124,25 @@ def with_kept(new: Expectations, old: Expectations) -> Expectations:
 
 def _matched(results: Results) -> Iterator[tuple[str, Number]]:
     for row in matched(results).to_dict("records"):
-        where = f"{_setting(row, GROUP)} | {row['family']}"
+        where = f"{_setting(row, GROUP)}{PART}{row['family']}"
         for metric in SCORES:
-            yield from _number(f"{where} | {metric}", metric, row)
-        yield from _number(f"{where} | utility", "utility", row)
+            yield from _number(f"{where}{PART}{metric}", metric, row)
+        yield from _number(f"{where}{PART}utility", "utility", row)
 
 
 def _unmatched(results: Results) -> Iterator[tuple[str, Number]]:
     board = aggregate(results)
     for _, rows in board.groupby([*TABLE, "defense"], sort=False, dropna=False):
         worst = worst_row(rows[rows["attack"] == WORST])
-        where = f"{_setting(worst, TABLE)} | {worst['defense']}"
+        where = f"{_setting(worst, TABLE)}{PART}{worst['defense']}"
         blind = rows[(rows["attack"] == OBLIVIOUS) & (rows["checkpoint"] == worst["checkpoint"])].iloc[0]
-        yield from _number(f"{where} | worst | psnr", "psnr", worst)
-        yield from _number(f"{where} | oblivious | psnr", "psnr", blind)
+        yield from _number(f"{where}{PART}worst{PART}psnr", "psnr", worst)
+        yield from _number(f"{where}{PART}oblivious{PART}psnr", "psnr", blind)
         for row in rows.to_dict("records") if worst["defense"] == UNDEFENDED else []:
             if row["attack"] not in PSEUDO:
-                yield from _number(f"{where} | {row['attack']} at {row['checkpoint']} | psnr", "psnr", row)
+                yield from _number(f"{where}{PART}{row['attack']} at {row['checkpoint']}{PART}psnr", "psnr", row)
     for row in board.drop_duplicates([*TRAINED, "defense"]).to_dict("records"):
-        yield from _number(f"{_setting(row, TRAINED)} | {row['defense']} | utility", "utility", row)
+        yield from _number(f"{_setting(row, TRAINED)}{PART}{row['defense']}{PART}utility", "utility", row)
 
 
 def _setting(row: Mapping[str, Any] | pd.Series, columns: list[str]) -> str:
