@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parent / "leaderboard"))
 
-import matched_results as matched
+import invented_matches as matched
 import synthetic_results as made
 from rich.console import Console
 

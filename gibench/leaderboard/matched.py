@@ -11,7 +11,17 @@ import pandas as pd
 
 from gibench.leaderboard.aggregate import aggregate
 from gibench.leaderboard.cells import named_training
-from gibench.leaderboard.columns import INTERVALS, OBLIVIOUS, PLACE, PRIOR, SSIM_OVER_HALF, UNDEFENDED, WORST, is_prior
+from gibench.leaderboard.columns import (
+    INTERVALS,
+    OBLIVIOUS,
+    PLACE,
+    PRIOR,
+    PSEUDO,
+    SSIM_OVER_HALF,
+    UNDEFENDED,
+    WORST,
+    is_prior,
+)
 from gibench.leaderboard.pairs import PAIRS, Leak, pairs_of, ranks
 from gibench.leaderboard.points import GROUP, MATCH, TABLE, TRAINED, points
 from gibench.leaderboard.scores import scores
@@ -107,7 +117,8 @@ def _images(results: Results) -> dict[Key, pd.DataFrame]:
     """One row per image, for the prior and the two pseudo-attacks at every place."""
     read = scores(results)
     places = {row["place"]: row for row in read.cells.drop_duplicates("place").to_dict("records")}
-    parts = read.images[read.images["attack"].map(lambda a: a in (WORST, OBLIVIOUS) or is_prior(a)).astype(bool)]
+    wanted = [name for name in read.images["attack"].unique() if name in PSEUDO or is_prior(name)]
+    parts = read.images[read.images["attack"].isin(wanted)]
     return {
         _key(places[place], attack): part.dropna(subset="psnr")
         for (place, attack), part in parts.groupby(["place", "attack"], sort=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import matched_results as made
+import invented_matches as made
 import numpy as np
 import pytest
 from hypothesis import given

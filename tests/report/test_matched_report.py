@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import matched_results as made
+import invented_matches as made
 import pytest
 import synthetic_results as plain
 
