@@ -94,46 +94,6 @@ def report(
         typer.echo(render(results).rstrip("\n"))
 
 
-@app.command()
-def check(
-    where: Annotated[list[str], typer.Argument(help="suite=NAME, and out=DIR where the results lie elsewhere")],
-    accept: Annotated[bool, typer.Option("--accept", help="expect from now on what the results say")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="accept without asking")] = False,
-) -> None:
-    """Compare a run with what is expected of its suite (NAME.expected.toml beside it); exit code 1 if it moved."""
-    from rich.console import Console
-
-    from gibench import check as checking
-    from gibench.expectations import as_toml, read_expectations
-    from gibench.suite_files import expectations_beside, find_suite
-
-    given = _located(where)
-    if "suite" not in given:
-        raise InputError("no suite is named; write suite=NAME, whose expectations the results are held against")
-    if yes and not accept:
-        raise InputError("--yes answers what --accept asks; give both")
-    if accept and not yes and not sys.stdin.isatty():
-        raise InputError("--accept asks before it writes; where nobody can answer, add --yes")
-    path, store = expectations_beside(find_suite(given["suite"])), _results(where)
-    expected = read_expectations(path) if path.exists() or not accept else None
-    console = Console() if sys.stdout.isatty() else Console(width=100)
-    if accept:
-        new = checking.accepted(store, expected)
-        if expected is not None:
-            checking.print_changes(checking.check(store, expected), console)
-        if not yes and not typer.confirm(f"write {len(new.numbers)} numbers to {path}?"):
-            raise typer.Exit(1)
-        _write(path, as_toml(new).encode())
-        typer.echo(f"accepted: {len(new.numbers)} numbers of {new.cells} cells in {path}")
-        return
-    assert expected is not None
-    outcome = checking.check(store, expected)
-    checking.print_changes(outcome, console)
-    typer.echo(f"{'as expected' if outcome.passed else 'NOT as expected'}: {path}")
-    if not outcome.passed:
-        raise typer.Exit(1)
-
-
 @app.command("list")
 def list_entries(
     kind: Annotated[str, typer.Argument(help="datasets, models, defenses, attacks, metrics or suites")],
@@ -181,6 +141,46 @@ def show(
         target = output or store.out / "pictures" / f"{name}.png"
         _write(target, picture(images, title, captions))
         typer.echo(f"picture: {target}")
+
+
+@app.command()
+def check(
+    where: Annotated[list[str], typer.Argument(help="suite=NAME, and out=DIR where the results lie elsewhere")],
+    accept: Annotated[bool, typer.Option("--accept", help="expect from now on what the results say")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="accept without asking")] = False,
+) -> None:
+    """Compare a run with what is expected of its suite (NAME.expected.toml beside it); exit code 1 if it moved."""
+    from rich.console import Console
+
+    from gibench import check as checking
+    from gibench.expectations import as_toml, read_expectations
+    from gibench.suite_files import expectations_beside, find_suite
+
+    given = _located(where)
+    if "suite" not in given:
+        raise InputError("no suite is named; write suite=NAME, whose expectations the results are held against")
+    if yes and not accept:
+        raise InputError("--yes answers what --accept asks; give both")
+    if accept and not yes and not sys.stdin.isatty():
+        raise InputError("--accept asks before it writes; where nobody can answer, add --yes")
+    path, store = expectations_beside(find_suite(given["suite"])), _results(where)
+    expected = read_expectations(path) if path.exists() or not accept else None
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    if accept:
+        new = checking.accepted(store, expected)
+        if expected is not None:
+            checking.print_changes(checking.check(store, expected), console)
+        if not yes and not typer.confirm(f"write {len(new.numbers)} numbers to {path}?"):
+            raise typer.Exit(1)
+        _write(path, as_toml(new).encode())
+        typer.echo(f"accepted: {len(new.numbers)} numbers of {new.cells} cells in {path}")
+        return
+    assert expected is not None
+    outcome = checking.check(store, expected)
+    checking.print_changes(outcome, console)
+    typer.echo(f"{'as expected' if outcome.passed else 'NOT as expected'}: {path}")
+    if not outcome.passed:
+        raise typer.Exit(1)
 
 
 @app.callback(invoke_without_command=True)

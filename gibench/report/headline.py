@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gibench.leaderboard.columns import OBLIVIOUS, UNDEFENDED, WORST, is_prior
-from gibench.leaderboard.points import worst_row
 from gibench.report.text import one_line, percent
 
 LOW_DB, HIGH_DB = 1.0, 5.0
@@ -45,7 +44,7 @@ def defense_line(rows: pd.DataFrame, valid: dict[str, bool]) -> Line:
     worst = rows[rows["attack"] == WORST]
     incomplete = bool(((worst["reason"] != "") | (worst["status"] != "ok")).any())
     known = worst.dropna(subset="psnr")
-    head = worst_row(worst)
+    head = (known if len(known) else worst).sort_values("psnr", ascending=False, kind="stable").iloc[0]
     oblivious = rows[(rows["attack"] == OBLIVIOUS) & (rows["checkpoint"] == head["checkpoint"])].iloc[0]["psnr"]
     gain = float(head["psnr"] - head["floor_psnr"])
     proven = valid.get(head["checkpoint"], False) and not incomplete
