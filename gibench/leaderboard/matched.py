@@ -82,13 +82,16 @@ def compare(results: Results) -> Comparison:
     found = points(results, board)
     if found.empty:
         return Comparison(pd.DataFrame(columns=MATCHED), pd.DataFrame(columns=PAIRS))
-    lines = {_key(row, row["attack"]): row for row in board.to_dict("records")}
+    lines, everywhere = dict[Key, Any](), dict[Key, list[Any]]()
+    for row in board.to_dict("records"):
+        lines[_key(row, row["attack"])] = row
+        everywhere.setdefault((*_table(row), row["defense"], _plain(row["attack"])), []).append(row)
     images = _images(results)
     thresholds = _thresholds(images)
     rows, leaks = [], []
     for point in found.to_dict("records"):
         key = _key(point, PRIOR if point["family"] == PRIOR else WORST)
-        point |= _outcome(point, key, lines, board)
+        point |= _outcome(point, lines.get(key), everywhere.get((*_table(point), point["defense"], key[-1]), []))
         if key in images and lines[key]["status"] == "ok":
             own, ignoring = images[key], PRIOR if point["family"] == PRIOR else OBLIVIOUS
             blind = lines.get(_key(point, ignoring), {})
@@ -149,17 +152,18 @@ def _victims(images: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
     return found
 
 
-def _outcome(point: Mapping[str, Any], key: Key, lines: Mapping[Key, Any], board: pd.DataFrame) -> dict[str, str]:
-    """Status and reason of the match, or of the attacks on it where they say more."""
+def _outcome(point: Mapping[str, Any], head: Mapping[str, Any] | None, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Status and reason of the match, or of the attacks on it where they say more.
+
+    head: the line that is shown; rows: the lines of the same attack at all checkpoints.
+    """
     if not point["defense"]:
         return {"status": point["status"], "reason": point["reason"]}
-    here = (board[TABLE] == pd.Series({name: point[name] for name in TABLE})).all(axis=1)
-    rows = board[here & (board["defense"] == point["defense"]) & (board["attack"].map(_plain) == key[-1])]
-    odd = rows[(rows["status"] != "ok") | (rows["reason"] != "")]
-    said = [point["reason"], *(f"{r.checkpoint}: {r.reason or r.status}" for r in odd.itertuples())]
-    if key in lines and lines[key]["status"] == "ok":
+    odd = [row for row in rows if row["status"] != "ok" or row["reason"]]
+    said = [point["reason"], *(f"{row['checkpoint']}: {row['reason'] or row['status']}" for row in odd)]
+    if head is not None and head["status"] == "ok":
         return {"status": point["status"], "reason": "; ".join(filter(None, said))}
-    status = rows["status"].iloc[0] if len(rows) else "missing"
+    status = rows[0]["status"] if rows else "missing"
     return {"status": status, "reason": "; ".join(filter(None, said)) or "no attack on it is planned"}
 
 

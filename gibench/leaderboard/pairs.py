@@ -83,17 +83,16 @@ def _compared(families: Mapping[str, pd.DataFrame], metric: str) -> Iterator[dic
     """Every pair of families on one metric."""
     columns = {name: rows.set_index(IMAGE)[metric] for name, rows in families.items()}
     both = pd.DataFrame(columns)  # (images, families), null where a family lacks an image
-    count = len(families) * (len(families) - 1) // 2
-    mean = _resampled(both.index, max(RESAMPLES, 100 * count))
-    for one, other in combinations(columns, 2):
-        kept = both[[one, other]].notna().all(axis=1).to_numpy()
-        values = {name: both[name].to_numpy(dtype=np.float64) for name in (one, other)}
-        (first, drawn), (second, also_drawn) = (mean(values[name].tobytes(), kept.tobytes()) for name in (one, other))
-        shared = both.index[kept]
-        victims = shared.get_level_values("victim").nunique()
-        row = {"family": one, "other": other, "n": len(shared), "victims": victims}
-        row |= {"seeds": shared.get_level_values("seed").nunique(), "mean": first, "other_mean": second}
-        difference = drawn - also_drawn if victims > 1 else drawn[:0]
+    values, known = both.to_numpy(dtype=np.float64).T.copy(), both.notna().to_numpy().T
+    seeds, victims = (both.index.get_level_values(name).factorize()[0] for name in ("seed", "victim"))
+    mean = _resampled(seeds, victims, max(RESAMPLES, 50 * len(families) * (len(families) - 1)))
+    for (i, one), (j, other) in combinations(enumerate(columns), 2):
+        kept = known[i] & known[j]
+        (first, drawn), (second, also_drawn) = (mean(values[k].tobytes(), kept.tobytes()) for k in (i, j))
+        n, clusters = int(kept.sum()), len(np.unique(victims[kept]))
+        row = {"family": one, "other": other, "n": n, "victims": clusters, "seeds": len(np.unique(seeds[kept]))}
+        row |= {"mean": first, "other_mean": second}
+        difference = drawn - also_drawn if clusters > 1 else drawn[:0]
         row |= {"difference": first - second, "p": _two_sided(difference)}
         row |= dict(zip(("low", "high"), _percentiles(difference), strict=True))
         if metric in RELATIVE and second > 0:
@@ -104,10 +103,11 @@ def _compared(families: Mapping[str, pd.DataFrame], metric: str) -> Iterator[dic
         yield row
 
 
-def _resampled(index: pd.MultiIndex, resamples: int) -> Callable[[bytes, bytes], tuple[float, Floats]]:
+def _resampled(
+    seeds: NDArray[np.intp], victims: NDArray[np.intp], resamples: int
+) -> Callable[[bytes, bytes], tuple[float, Floats]]:
     """A function from values (n,) and a mask of images (n,) to their mean and its resamples; equal masks get equal
     draws. Arguments are bytes so that a family which meets many others is drawn once."""
-    seeds, victims = (index.get_level_values(name).factorize()[0] for name in ("seed", "victim"))
     s, v = (int(codes.max(initial=-1)) + 1 for codes in (seeds, victims))
     of_seeds, of_victims = (_multiplicities(k, resamples) for k in (s, v))
 
