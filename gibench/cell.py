@@ -57,16 +57,17 @@ def run_cell(cell: Cell, store: Store, device: str) -> None:
     store.write_rows("cells", cell.id, [{**cell.describe(), **row, **cost} for row in rows], origin)
 
 
-def run_client(client: Client, store: Store, device: str) -> None:
-    """Train one client, keep its checkpoints and its row."""
+def run_client(client: Client, store: Store, device: str, judged: bool = False) -> None:
+    """Train one client, keep its checkpoints and its row; of one that is only judged the row alone."""
     parts = _parts(client.dataset, client.client_images, client.aux_images, device)
-    trained, row = train(client, parts)
-    place = f"cache/clients/{client.id}"
-    for checkpoint, weights in trained.checkpoints.items():
-        store.write_tensors(f"{place}/{checkpoint}", weights)
-        store.write_tensors(f"{place}/{checkpoint}-memory", trained.memories[checkpoint])
-    store.write_tensors(f"{place}/defense", trained.defense.state)
-    store.write_tensors(f"{place}/studied", trained.studied)
+    trained, row = train(client, parts, judged)
+    if not judged:
+        place = f"cache/clients/{client.id}"
+        for checkpoint, weights in trained.checkpoints.items():
+            store.write_tensors(f"{place}/{checkpoint}", weights)
+            store.write_tensors(f"{place}/{checkpoint}-memory", trained.memories[checkpoint])
+        store.write_tensors(f"{place}/defense", trained.defense.state)
+        store.write_tensors(f"{place}/studied", trained.studied)
     judge = load_judge(client, parts, store)
     row["judge_accuracy"] = float(judged_right(judge, parts.test.x, parts.test.y).mean())
     row["peak_mib"] = peak_mib(device)

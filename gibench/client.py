@@ -52,8 +52,10 @@ def build_net(client: Client, defense: Defense) -> nn.Module:
     return seeded(draws.at("defense"), lambda: defense.network(net)).eval()
 
 
-def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
+def train(client: Client, parts: Parts, judged: bool = False) -> tuple[Trained, dict[str, object]]:
     """Fit the defense, train through its hooks, measure utility. Returns the artefacts and the client's row.
+
+    What only has to be judged is not studied: no attacker will meet it.
 
     The initial weights, the split over clients and their shuffles depend on the seed alone, so that defenses are
     compared on the same start and the same order of images.
@@ -70,7 +72,7 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
     rounds = train_rounds(net, defense, parts.client, shards, settings, client.seed, draws, kept)
     memory = kept.memories["final"]
     trained = time.perf_counter()
-    studied = defense.study(parts.aux, draws.at("study"))
+    studied = {} if judged else defense.study(parts.aux, draws.at("study"))
     exposure = Exposure(
         images=min(len(shard) for shard in shards),
         all_images=len(parts.client.y),
@@ -82,6 +84,7 @@ def train(client: Client, parts: Parts) -> tuple[Trained, dict[str, object]]:
         **client.describe(),
         **utility_of(net, defense, parts.test, draws.at("inference"), "", memory),
         **utility_of(net, Defense(), parts.test, draws.at("raw"), "_raw", {}),
+        **utility_of(net, defense, parts.val, draws.at("validation"), "_val", memory),
         **defense.accounting(exposure),
         "images": len(parts.client.y),
         "rounds": rounds,

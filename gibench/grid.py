@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, cast
@@ -17,7 +18,7 @@ from gibench.datasets import Dataset
 from gibench.defenses import Defense
 from gibench.errors import InputError
 from gibench.models import Model
-from gibench.registry import expand
+from gibench.registry import build, expand
 from gibench.suite import Suite, Training
 from gibench.threat import capabilities, missing
 from gibench.types import Local
@@ -154,14 +155,23 @@ class Cell:
         }
 
 
-def cells(suite: Suite) -> list[Cell]:
+Chosen = Callable[[Suite, Dataset, Model], list[Defense]]
+"""The defenses of a block of a suite on a dataset and a model."""
+
+
+def as_written(block: Suite, dataset: Dataset, model: Model) -> list[Defense]:
+    """Every defense at every strength that the suite lists, anywhere the same."""
+    return cast(list[Defense], _entries("defenses", block.defenses))
+
+
+def cells(suite: Suite, chosen: Chosen = as_written) -> list[Cell]:
     """Every cell in the order in which it should run; `none` and `prior_only` are always among them.
 
     Raises InputError for the first entry that cannot be built.
     """
     found: dict[str, Cell] = {}
     for block in suite.blocks():
-        for cell in _block(block):
+        for cell in _block(block, chosen):
             found.setdefault(cell.id, cell)
     return list(found.values())
 
@@ -171,15 +181,16 @@ def clients(grid: list[Cell]) -> list[Client]:
     return list({client.id: client for cell in grid for client in cell.clients}.values())
 
 
-def _block(suite: Suite) -> list[Cell]:
+def _block(suite: Suite, chosen: Chosen) -> list[Cell]:
     datasets = cast(list[Dataset], _entries("datasets", suite.datasets))
     models = cast(list[Model], _entries("models", suite.models))
-    defenses = cast(list[Defense], _entries("defenses", ["none", *suite.defenses]))
+    none = cast(Defense, build("defenses", "none"))
     attacks = cast(list[Attack], _entries("attacks", ["prior_only", *suite.attacks]))
     found = []
     for dataset, model, seed in itertools.product(datasets, models, suite.seeds):
         shared = (seed, suite.training, suite.client_images, suite.aux_images)
-        under = {defense.spec(): Client(dataset, model, defense, *shared) for defense in defenses}
+        defenses = {defense.spec(): defense for defense in [none, *chosen(suite, dataset, model)]}
+        under = {spec: Client(dataset, model, defense, *shared) for spec, defense in defenses.items()}
         for client in under.values():
             if client.problem:
                 raise InputError(f"{client.defense} on {dataset} with {model}: {client.problem}")

@@ -39,11 +39,13 @@ class Watch:
         self.total = len(self.left)
         kinds = Counter(job.kind for job in plan.jobs)
         if self.total:
+            sought = sum(job.judged for job in plan.jobs)
+            matching = f" ({sought} of them to find strengths of equal utility)" if sought else ""
             self.console.print(
                 Text(
-                    f"suite {plan.suite.name}: {kinds['client']} clients to train, {kinds['cell']} cells to attack, "
-                    f"{len(plan.done)} results there already, {len(plan.skipped)} pairs skipped; "
-                    f"{workers} workers, results in {self.out}"
+                    f"suite {plan.suite.name}: {kinds['client']} clients to train{matching}, "
+                    f"{kinds['cell']} cells to attack, {len(plan.done)} results there already, "
+                    f"{len(plan.skipped)} pairs skipped; {workers} workers, results in {self.out}"
                 ),
                 soft_wrap=True,
             )

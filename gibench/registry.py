@@ -52,11 +52,14 @@ class Entry:
 
     def spec(self) -> str:
         """The text that builds this entry again: the settings that differ from their defaults, and the knob always."""
-        knob = getattr(self, "knob", None)
+        return self.written(always=getattr(self, "knob", ""))
+
+    def written(self, always: str = "", never: str = "") -> str:
+        """Name and the settings that differ from their defaults, with one `always` and one `never` among them."""
         shown = [
             f"{f.name}={_toml(value)}"
             for f in _settings(type(self))
-            if (value := getattr(self, f.name)) != f.default or f.name == knob
+            if ((value := getattr(self, f.name)) != f.default or f.name == always) and f.name != never
         ]
         return f"{self.entry_name()}({', '.join(shown)})" if shown else self.entry_name()
 

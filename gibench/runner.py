@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from gibench.calibration import Calibration, Known, calibrate
 from gibench.errors import InputError
-from gibench.grid import PROTOCOL, Cell, cells, clients
+from gibench.grid import PROTOCOL, Cell, as_written, cells, clients
 from gibench.store import Store, default_out
 from gibench.suite import Suite
 from gibench.workers import Event, Job, Workers
@@ -24,6 +26,7 @@ class Plan:
     cells: list[Cell]
     done: frozenset[str]  # ids of cells and clients with results
     jobs: list[Job]
+    calibration: Calibration
 
     @property
     def skipped(self) -> list[Cell]:
@@ -40,10 +43,15 @@ class Summary:
     failed: list[tuple[str, str]]  # label and reason
 
 
-def make_plan(suite: Suite, store: Store) -> Plan:
-    """The jobs that are still to do, clients before their cells, in an order that keeps workers busy."""
-    grid = cells(suite)
+def make_plan(suite: Suite, store: Store, failures: Mapping[str, str] = MappingProxyType({})) -> Plan:
+    """The jobs that can be done now, clients before their cells, in an order that keeps workers busy.
+
+    Where a suite names targets, what comes next depends on what comes out: the plan after these jobs has more.
+    `failures`: why trainings failed that are not to be tried again, by client id.
+    """
     store.check(PROTOCOL)
+    calibration = calibrate(suite, Known(_utilities(suite, store), failures))
+    grid = cells(suite, calibration.chosen if suite.match else as_written)
     running = [cell for cell in grid if not cell.skip]
     answered = store.finished("cells")
     open_cells = [cell for cell in running if cell.id not in answered]
@@ -52,8 +60,12 @@ def make_plan(suite: Suite, store: Store) -> Plan:
     trained = store.finished("clients") & wanted.keys()
     kept = {id for id in trained if id not in needed or _has_weights(store, id)}
     jobs = [Job(id, client) for id, client in wanted.items() if id not in kept]
+    jobs += [Job(id, client) for id, client in calibration.verified.items() if id not in wanted]
+    known = wanted.keys() | calibration.verified.keys()
+    jobs += [Job(id, client, judged=True) for id, client in calibration.tried.items() if id not in known]
     jobs += [Job(cell.id, cell, tuple({client.id: None for client in cell.clients})) for cell in open_cells]
-    return Plan(suite, grid, frozenset(kept.union(cell.id for cell in running if cell.id in answered)), jobs)
+    done = frozenset(kept.union(cell.id for cell in running if cell.id in answered))
+    return Plan(suite, grid, done, jobs, calibration)
 
 
 def run(
@@ -74,24 +86,51 @@ def run(
     devices = choose_devices(workers, device)
     plan = make_plan(suite, store)
     if plan.jobs:
-        _check_data(plan.cells)
-    store.open(describe_grid(plan))
-    on_plan(plan, len(devices))
-    return execute(plan, store, LocalWorkers(devices, str(store.out)), on_event)
+        _check_data(cells(suite))
+    already, done, failed = len(plan.done), 0, dict[str, tuple[str, str]]()
+    while True:
+        store.open(describe_grid(plan))
+        on_plan(plan, len(devices))
+        for event in execute(plan, store, LocalWorkers(devices, str(store.out))):
+            on_event(event)
+            done += event.kind == "done"
+            if event.kind == "failed":
+                failed[event.job.id] = (event.job.label, event.reason)
+        plan = _after(plan, store, {id: reason for id, (_, reason) in failed.items()})
+        if not plan.jobs:
+            store.open(describe_grid(plan))
+            return Summary(done, already, len(plan.skipped), list(failed.values()))
 
 
-def execute(plan: Plan, store: Store, workers: Workers, on_event: Callable[[Event], None]) -> Summary:
+def execute(plan: Plan, store: Store, workers: Workers) -> Iterator[Event]:
     """Run the plan's jobs and record what fails."""
-    done, failed = 0, list[tuple[str, str]]()
     for event in workers.run(plan.jobs):
         if event.kind == "done":
-            done += 1
             store.drop_failure(event.job.id)
         elif event.kind == "failed":
-            failed.append((event.job.label, event.reason))
             _record_failure(event, store)
-        on_event(event)
-    return Summary(done, len(plan.done), len(plan.skipped), failed)
+        yield event
+
+
+def _after(plan: Plan, store: Store, failures: Mapping[str, str]) -> Plan:
+    """What the results of a plan make possible; nothing is done twice in one run."""
+    tried = {(job.id, job.judged) for job in plan.jobs}
+    following = make_plan(plan.suite, store, failures)
+    jobs = [
+        job
+        for job in following.jobs
+        if (job.id, job.judged) not in tried and not failures.keys() & {job.id, *job.after}
+    ]
+    return replace(following, jobs=jobs)
+
+
+def _utilities(suite: Suite, store: Store) -> dict[str, float]:
+    """What is known of the measure that a suite's targets are about, by client."""
+    if suite.match is None:
+        return {}
+    clients = store.clients()
+    measured = clients.set_index("client")["utility_val" if suite.match.measure == "accuracy" else "auc_val"]
+    return {str(id): float(value) for id, value in measured.dropna().items()}
 
 
 def describe_grid(plan: Plan) -> dict[str, Any]:
@@ -99,7 +138,8 @@ def describe_grid(plan: Plan) -> dict[str, Any]:
     described = [
         {**cell.describe(), "status": "skipped" if cell.skip else "planned", "reason": cell.skip} for cell in plan.cells
     ]
-    return {"protocol": PROTOCOL, "suite": plan.suite.model_dump(), "cells": described}
+    targets = plan.calibration.describe() if plan.suite.match else {}
+    return {"protocol": PROTOCOL, "suite": plan.suite.model_dump(), "cells": described, **targets}
 
 
 def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:

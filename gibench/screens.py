@@ -57,6 +57,8 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
         )
         table.add_row(dataset, model, *(str(figure) for figure in figures))
     console.print(table)
+    if plan.suite.match:
+        _print_targets(plan, console)
     console.print(Text(f"defenses: {_listed(cell.client.defense.spec() for cell in plan.cells)}"), soft_wrap=True)
     console.print(Text(f"attacks: {_listed(cell.attack.spec() for cell in plan.cells)}"), soft_wrap=True)
     reasons = Counter((cell.attack.entry_name(), _names(cell.client.defense), cell.skip) for cell in plan.skipped)
@@ -71,6 +73,17 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
     )
     lacking = f", {unknown} jobs of a sort that was never timed" if known and unknown else ""
     console.print(Text(f"{len(plan.jobs)} jobs to do: {about}{lacking}; results in {out}"), soft_wrap=True)
+
+
+def _print_targets(plan: Plan, console: Console) -> None:
+    """How far the search for strengths of equal utility is; a defense is attacked where its is found."""
+    lines = plan.calibration.matches.values()
+    states = Counter(line.status for line in lines)
+    families = _listed(line.family for line in lines)
+    targets = _listed(f"{line.target} ({line.measure})" for line in lines)
+    console.print(Text(f"matched utility of {families} at {targets}"), soft_wrap=True)
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    console.print(Text(f"targets: {told}; cells of a defense are planned when its strength is found"), soft_wrap=True)
 
 
 def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:

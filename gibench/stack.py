@@ -55,8 +55,32 @@ class Stack(Defense):
         return any(part.mixes for part in self.given)
 
     @property
-    def strength(self) -> float | None:
-        return next((part.strength for part in reversed(self.given) if part.knob), None)
+    def knob(self) -> str:  # type: ignore[override]
+        """That of the last part which has one: the others stay as written."""
+        return self._turned.knob
+
+    @property
+    def sweep(self) -> tuple[float, ...]:  # type: ignore[override]
+        return self._turned.sweep
+
+    @property
+    def knob_scale(self) -> Literal["log", "complement"]:  # type: ignore[override]
+        return self._turned.knob_scale
+
+    @property
+    def level(self) -> float | None:
+        return self._turned.level
+
+    @property
+    def family(self) -> str:
+        return " + ".join(part.family if part is self._turned else part.spec() for part in self.given)
+
+    def at(self, level: float) -> Self:
+        return replace(self, given=tuple(part.at(level) if part is self._turned else part for part in self.given))
+
+    @property
+    def _turned(self) -> Defense:
+        return next((part for part in reversed(self.given) if part.knob), self.given[-1])
 
     @property
     def citation(self) -> str:  # type: ignore[override]

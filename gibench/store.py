@@ -49,11 +49,12 @@ ENSEMBLE = {
 }  # fmt: skip
 CELL_COLUMNS = NAMES | SCORES | ENSEMBLE | COSTS | OUTCOME
 BOUNDS = {"gdp_mu": "float64", "rero_bound": "float64", "rero_bound_training": "float64"}
-LATER = {*BOUNDS, "classes", "strength", "step_ratio"}  # may be absent from files that an earlier gibench wrote
 UTILITY = ("utility", "balanced_accuracy", "auc", "cross_entropy")
+LATER = {*BOUNDS, "classes", "strength", "step_ratio", *(f"{name}_val" for name in UTILITY)}
+"""Columns that may be absent from files which an earlier gibench wrote."""
 CLIENT_COLUMNS = {
     **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed", "training")},
-    **{f"{name}{suffix}": "float64" for suffix in ("", "_raw") for name in UTILITY},
+    **{f"{name}{suffix}": "float64" for suffix in ("", "_raw", "_val") for name in UTILITY},
     "epsilon": "float64", "delta": "float64", "sampling_rate": "float64", "accountant": "string",
     **BOUNDS, "classes": "int64", "strength": "float64",
     "images": "int64", "rounds": "int64", "upload_bytes": "float64", "judge_accuracy": "float64",
@@ -150,6 +151,10 @@ class Store:
         raise InputError(
             f"{what} '{beginning}' in {self.out}; there are {len(ids)}: {shown}{', ...' if len(ids) > 5 else ''}"
         )
+
+    def clients(self) -> pd.DataFrame:
+        """The row of every client that can be read."""
+        return self._frame("clients", CLIENT_COLUMNS, [], set())
 
     def cell_rows(self, name: str) -> pd.DataFrame:
         """The rows of one cell."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gibench.errors import InputError, suggest
 from gibench.registry import first_problem
@@ -70,6 +70,38 @@ class Training(Strict):
         return self.protocol if self.protocol == "fedsgd" else f"fedavg({self.local_epochs} x {self.local_lr:g})"
 
 
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Level = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class Targets(Strict):
+    """Utilities on the validation part at which defenses are compared, each at the strength that has just this one."""
+
+    drop: Annotated[list[Share], Different] = []  # so much below the undefended utility
+    retain: Annotated[list[Level], Different] = []  # this share of the undefended gain over chance
+    reach: Annotated[list[Level], Different] = []  # this much, whatever the undefended utility
+    measure: Literal["accuracy", "auc"] = "accuracy"
+    seeds: Seeds | None = None  # of the sweep; None: as many as the suite's, from 1000
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.labels():
+            raise ValueError("a target is needed: drop = [0.01], retain = [0.95] or reach = [0.9]")
+        return self
+
+    def labels(self) -> list[str]:
+        """`drop 0.01`, `retain 0.95`, `reach 0.9`."""
+        return [f"{kind} {value:g}" for kind in ("drop", "retain", "reach") for value in getattr(self, kind)]
+
+    def goal(self, label: str, undefended: float, chance: float) -> float:
+        """The utility that a target asks for."""
+        kind, _, text = label.partition(" ")
+        value = float(text)
+        if kind == "drop":
+            return undefended - value
+        return chance + value * (undefended - chance) if kind == "retain" else value
+
+
 class Block(Strict):
     """A further grid of the same suite; what it leaves out is taken from the suite."""
 
@@ -84,6 +116,11 @@ class Block(Strict):
     rounds: Count | None = None
     victims: Count | None = None
     training: Training | None = None  # what it leaves out is taken from the suite's, too
+
+
+def _drops(given: Any) -> Any:
+    """`match = [0.01, 0.05]` names drops."""
+    return {"drop": given} if isinstance(given, list) else given
 
 
 class Suite(Strict):
@@ -106,7 +143,13 @@ class Suite(Strict):
     client_images: Count | None = None  # cap on the clients' images; None: all
     aux_images: Count | None = None  # cap on the auxiliary images; None: all
     training: Training = Training()
+    match: Annotated[Targets | None, BeforeValidator(_drops)] = None  # None: every defense as written
     extra: list[Block] = []
+
+    def sweep_seeds(self) -> list[int]:
+        """The seeds with which knobs are swept: others than those that the solved knobs are verified with."""
+        own = self.match.seeds if self.match else None
+        return own or [1000 + k for k in range(len(self.seeds))]
 
     def blocks(self) -> list[Suite]:
         """This suite's own grid and its further ones, each with everything filled in."""
@@ -162,5 +205,6 @@ def _put(given: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _keys() -> list[str]:
+    nested: dict[str, type[Strict]] = {"training": Training, "match": Targets}
     own = [name for name in Suite.model_fields if name not in ("training", "extra")]
-    return own + [f"training.{name}" for name in Training.model_fields]
+    return own + [f"{table}.{name}" for table, model in nested.items() for name in model.model_fields]

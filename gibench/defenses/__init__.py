@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 from pydantic import ConfigDict
@@ -46,6 +46,7 @@ class Defense(Entry):
     place: ClassVar[Place]
     knob = ""  # the field that sets the strength
     sweep: ClassVar[tuple[float, ...]] = ()  # of the knob, from weakest to strongest
+    knob_scale: ClassVar[Literal["log", "complement"]] = "log"  # even steps: of log(knob), or of log(1 - knob)
     neutral: ClassVar[str] = ""  # the spec with which it does nothing; empty: there is none
     oblivious_suffices: ClassVar[str] = ""  # why knowing it gives an attacker nothing; empty: `match` does
     match_needs: ClassVar[frozenset[str]] = frozenset()  # what simulating it takes beyond its spec
@@ -60,12 +61,26 @@ class Defense(Entry):
     state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     @property
+    def level(self) -> float | None:
+        """The value of the knob; None where there is no knob."""
+        return float(getattr(self, self.knob)) if self.knob else None
+
+    @property
     def strength(self) -> float | None:
         """The value of the knob, its sign such that more is stronger; None where there is no knob."""
-        if not self.knob:
-            return None
-        value, grows = getattr(self, self.knob), self.sweep[-1] >= self.sweep[0]
-        return float(value if grows else -value)
+        level = self.level
+        return level if level is None or self.sweep[-1] >= self.sweep[0] else -level
+
+    @property
+    def family(self) -> str:
+        """The spec without its knob: all strengths of one defense share it."""
+        return self.written(never=self.knob)
+
+    def at(self, level: float) -> Self:
+        """The same defense with its knob there; rounded where the knob counts something."""
+        counts = isinstance(getattr(self, self.knob), int)
+        turned: dict[str, Any] = {self.knob: round(level) if counts else float(level)}
+        return replace(self, **turned)
 
     def learn(self, sources: Mapping[Source, Images], draws: Draws) -> Self:
         """`fit` on the images that this defense asks for."""

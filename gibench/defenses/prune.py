@@ -32,6 +32,7 @@ class Prune(Defense):
     place = "gradient"
     knob = "p"
     sweep = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99, 0.999)
+    knob_scale: ClassVar[Literal["log", "complement"]] = "complement"
     neutral = "prune(p=0)"
     p: Annotated[float, Field(ge=0, lt=1)] = 0.9
     scope: Literal["layer", "global"] = "layer"

@@ -48,7 +48,7 @@ def as_markdown(results: Results) -> str:
         parts.append(f"### {escaped(table.title)}")
         parts.append(grid(["defense", *HEADS], (_cells(line) for line in table.lines)))
         parts.extend(f"> **Note.** {escaped(note)}" for note in table.notes)
-        parts.append(folded("What each defense costs", grid(HEADS_OF_COSTS, costs(table.rows, results.clients))))
+        parts.append(folded("What each defense costs", grid(HEADS_OF_COSTS, costs(table.rows, results))))
         parts.append(folded("Every attack and checkpoint", grid(HEADS_OF_ATTACKS, _attacks(table.rows))))
     if shown.notes:
         parts.append("**Not in the numbers above**")

@@ -16,12 +16,14 @@ class Job:
     id: str
     work: Client | Cell
     after: tuple[str, ...] = ()
+    judged: bool = False  # of a client only the utility is wanted: nobody attacks it
 
     @property
     def label(self) -> str:
         """One line for people."""
         if isinstance(self.work, Client):
-            return f"train {self.work.dataset} {self.work.model} {self.work.defense} seed {self.work.seed}"
+            what = "try" if self.judged else "train"
+            return f"{what} {self.work.dataset} {self.work.model} {self.work.defense} seed {self.work.seed}"
         cell, client = self.work, self.work.client
         setting = f"{client.dataset} {client.model} {client.defense} {cell.checkpoint}"
         return f"{cell.attack} on {setting} batch {cell.batch} seed {client.seed}"
@@ -54,6 +56,6 @@ def perform(job: Job, out: str, device: str) -> None:
     from gibench.store import Store
 
     if isinstance(job.work, Client):
-        run_client(job.work, Store(out), device)
+        run_client(job.work, Store(out), device, judged=job.judged)
     else:
         run_cell(job.work, Store(out), device)

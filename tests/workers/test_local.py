@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from faulty import Faulty
 
-from gibench.runner import Plan, describe_grid, execute, make_plan
+from gibench.runner import describe_grid, execute, make_plan
 from gibench.store import Store
 from gibench.suite import Suite
 from gibench.workers import Event, Job
@@ -29,7 +29,7 @@ SUITE = Suite(
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], Store, dict[str, str], object]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], Store, dict[str, str]]:
     folder = tmp_path_factory.mktemp("faults")
     store = Store(folder / "out")
     plan = make_plan(SUITE, store)
@@ -37,23 +37,23 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], Store,
     faulty = {how: replace(cell, attack=Faulty(how=how)) for how in ("raise", "die", str(folder / "once"))}
     jobs = [plan.jobs[0], *(Job(c.id, c, (cell.client.id,)) for c in faulty.values()), plan.jobs[1]]
     store.open(describe_grid(plan))
-    events: list[Event] = []
     workers = LocalWorkers(("cpu", "cpu"), str(store.out))
-    summary = execute(Plan(SUITE, [cell, *faulty.values()], frozenset(), jobs), store, workers, events.append)
-    return events, store, {Path(how).name: c.id for how, c in faulty.items()}, summary
+    events = list(execute(replace(plan, cells=[cell, *faulty.values()], jobs=jobs), store, workers))
+    return events, store, {Path(how).name: c.id for how, c in faulty.items()}
 
 
 def test_the_others_go_on(ended) -> None:
-    _, store, ids, summary = ended
+    events, store, ids = ended
     assert not store.finished("cells") & {ids["raise"], ids["die"]}
     assert len(store.finished("cells")) == 2
-    assert summary.done == 3  # the client, prior_only, and the one that died once
-    assert len(summary.failed) == 2
+    ends = [event.kind for event in events]
+    assert ends.count("done") == 3  # the client, prior_only, and the one that died once
+    assert ends.count("failed") == 2
     assert ids["once"] in store.finished("cells")
 
 
 def test_each_failure_was_tried_twice_and_says_why(ended) -> None:
-    events, _, ids, _ = ended
+    events, _, ids = ended
     for how, reason in (("raise", "MemoryError: no room for 3 images second line"), ("die", "killed by SIGKILL")):
         own = [event for event in events if event.job.id == ids[how]]
         assert [event.kind for event in own] == ["started", "retried", "started", "failed"]
@@ -62,7 +62,7 @@ def test_each_failure_was_tried_twice_and_says_why(ended) -> None:
 
 
 def test_failures_are_rows_with_a_reason_and_no_numbers(ended) -> None:
-    _, store, ids, _ = ended
+    _, store, ids = ended
     rows = store.read().rows
     failed = rows[rows.status == "failed"]
     assert set(failed.cell) == {ids["raise"], ids["die"]}
@@ -74,7 +74,8 @@ def test_a_client_that_fails_takes_its_cells_along(tmp_path: Path) -> None:
     store = Store(tmp_path)
     plan = make_plan(SUITE.model_copy(update={"training": SUITE.training.model_copy(update={"lr": 1e30})}), store)
     store.open(describe_grid(plan))
-    summary = execute(plan, store, LocalWorkers(("cpu",), str(tmp_path)), lambda event: None)
-    assert summary.done == 0
-    assert all("client failed: FloatingPointError: training diverged" in reason for _, reason in summary.failed[1:])
+    events = list(execute(plan, store, LocalWorkers(("cpu",), str(tmp_path))))
+    assert not [event for event in events if event.kind == "done"]
+    failed = [event.reason for event in events if event.kind == "failed"]
+    assert all("client failed: FloatingPointError: training diverged" in reason for reason in failed[1:])
     assert store.read().rows.reason.str.contains("training diverged").all()
