@@ -163,6 +163,46 @@ def show(
         typer.echo(f"picture: {target}")
 
 
+@app.command()
+def check(
+    where: Annotated[list[str], typer.Argument(help="suite=NAME, and out=DIR where the results lie elsewhere")],
+    accept: Annotated[bool, typer.Option("--accept", help="expect from now on what the results say")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="accept without asking")] = False,
+) -> None:
+    """Compare a run with what is expected of its suite (NAME.expected.toml beside it); exit code 1 if it moved."""
+    from rich.console import Console
+
+    from gibench import check as checking
+    from gibench.expectations import as_toml, read_expectations
+    from gibench.suite_files import expectations_beside, find_suite
+
+    given = _located(where)
+    if "suite" not in given:
+        raise InputError("no suite is named; write suite=NAME, whose expectations the results are held against")
+    if yes and not accept:
+        raise InputError("--yes answers what --accept asks; give both")
+    if accept and not yes and not sys.stdin.isatty():
+        raise InputError("--accept asks before it writes; where nobody can answer, add --yes")
+    path, store = expectations_beside(find_suite(given["suite"])), _results(where)
+    expected = read_expectations(path) if path.exists() or not accept else None
+    console = Console() if sys.stdout.isatty() else Console(width=100)
+    if accept:
+        new = checking.accepted(store, expected)
+        if expected is not None:
+            checking.print_changes(checking.check(store, expected), console)
+        if not yes and not typer.confirm(f"write {len(new.numbers)} numbers to {path}?"):
+            raise typer.Exit(1)
+        _write(path, as_toml(new).encode())
+        typer.echo(f"accepted: {len(new.numbers)} numbers of {new.cells} cells in {path}")
+        return
+    assert expected is not None
+    outcome = checking.check(store, expected)
+    checking.print_changes(outcome, console)
+    typer.echo(f"{'as expected' if outcome.passed else 'NOT as expected'}: {path}")
+    if not outcome.passed:
+        raise typer.Exit(1)
+
+
 @app.callback(invoke_without_command=True)
 def top(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:
@@ -218,11 +258,17 @@ def _store(suite: str, options: dict[str, Any]) -> Store:
 def _results(where: list[str] | None) -> Store:
     from gibench.store import located
 
+    given = _located(where)
+    return located(given.get("suite"), given.get("out"))
+
+
+def _located(where: list[str] | None) -> dict[str, str]:
+    """What `suite=NAME out=DIR` says; nothing else is a setting of a command that reads results."""
     given = dict(setting.partition("=")[::2] for setting in where or [])
     unknown = [key for key in given if key not in ("suite", "out")]
     if unknown:
         raise InputError(f"'{unknown[0]}' is not a setting here; write suite=NAME or out=DIR")
-    return located(given.get("suite"), given.get("out"))
+    return given
 
 
 def _named(suite: str, options: dict[str, Any]) -> str:

@@ -38,7 +38,8 @@ def _strength(kind: str, name: str) -> dict[str, Any]:
 
 
 def _suites() -> list[dict[str, Any]]:
-    from gibench.suite import Suite, load_suite, suite_files
+    from gibench.suite import Suite, load_suite
+    from gibench.suite_files import suite_files
 
     found = []
     for name in suite_files():

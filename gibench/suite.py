@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from gibench.errors import InputError, suggest
 from gibench.registry import first_problem
+from gibench.suite_files import find_suite
 from gibench.threat import capabilities
 from gibench.types import Local
 
@@ -163,7 +163,7 @@ class Suite(Strict):
 
 def load_suite(name: str, overrides: dict[str, Any] | None = None) -> Suite:
     """A suite by its name or by the path of its TOML file, with overrides (`training.epochs` for nested fields)."""
-    path = _find(name)
+    path = find_suite(name)
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -191,24 +191,6 @@ def parse_value(text: str) -> Any:
         if text and text[0] not in "[{\"'":
             return text
         raise InputError(f'cannot read the value {text}; write TOML such as 3, 0.1, true, "text", [1, 2]') from None
-
-
-def suite_files() -> dict[str, Path]:
-    """The suites that ship with gibench, by name."""
-    package = Path(__file__).parent
-    folder = next((p for p in (package / "suites", package.parent / "suites") if p.is_dir()), package)
-    return {p.stem: p for p in sorted(folder.glob("*.toml")) if not p.stem.endswith(".expected")}
-
-
-def _find(name: str) -> Path:
-    known = suite_files()
-    if name in known:
-        return known[name]
-    if name.endswith(".toml") or "/" in name:
-        if Path(name).is_file():
-            return Path(name)
-        raise InputError(f"there is no suite file {name}; give the path of a TOML file or one of: {', '.join(known)}")
-    raise suggest("suite", name, list(known))
 
 
 def _put(given: dict[str, Any], key: str, value: Any) -> None:

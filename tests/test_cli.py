@@ -64,6 +64,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["report"], ["no run was made from this folder"]),
         (["report", "suite=quick", "--format", "markdwn"], ["unknown report format", "did you mean 'markdown'"]),
         (["report", "victims=3"], ["'victims' is not a setting here"]),
+        (["check", "out=x"], ["no suite is named", "suite=NAME"]),
+        (["check", "suite=paper"], ["nothing is expected yet", "paper.expected.toml", "--accept"]),
+        (["check", "suite=smoke", "--accept"], ["--accept asks", "--yes"]),
+        (["check", "suite=smoke", "--yes"], ["give both"]),
+        (["check", "suite=smoke", "victims=3"], ["'victims' is not a setting here"]),
+        (["check", "suite=smoke"], ["holds no results"]),
         (["list", "attack"], ["unknown kind 'attack'", "did you mean 'attacks'"]),
         (["list", "attacks", "--format", "yaml"], ["unknown list format"]),
         (["show", "abc"], ["no run was made"]),
@@ -121,7 +127,7 @@ def test_help_needs_no_torch() -> None:
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    for command in ("run", "plan", "report", "list", "show"):
+    for command in ("run", "plan", "report", "check", "list", "show"):
         assert command in done.stdout
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from gibench.errors import InputError
 from gibench.grid import cells
-from gibench.suite import Suite, load_suite, parse_value, suite_files
+from gibench.suite import Suite, load_suite, parse_value
+from gibench.suite_files import suite_files
 
 SMALL = """
 datasets = ["digits"]

@@ -2,6 +2,7 @@
 
 from gibench.leaderboard.aggregate import aggregate
 from gibench.leaderboard.columns import COLUMNS, PSEUDO, SETTING
+from gibench.leaderboard.matched import compare, matched, pairs
 from gibench.leaderboard.validity import validity
 
-__all__ = ["COLUMNS", "PSEUDO", "SETTING", "aggregate", "validity"]
+__all__ = ["COLUMNS", "PSEUDO", "SETTING", "aggregate", "compare", "matched", "pairs", "validity"]

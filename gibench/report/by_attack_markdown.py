@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gibench.leaderboard.columns import WORST
 from gibench.leaderboard.validity import LEAST_GAIN
 from gibench.report.by_attack import LEGEND, AttackLine, AttackTable, Score, attack_report, is_floor, ordered
-from gibench.report.markdown import grid
+from gibench.report.grids import grid
 from gibench.report.tables import EMPTY
 from gibench.report.text import code, decimals, percent, seconds, span
 from gibench.report.text import markdown as escaped

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gibench.leaderboard import aggregate
+from gibench.leaderboard import aggregate, compare
+from gibench.leaderboard.points import has_matches
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -38,11 +39,22 @@ def as_json(results: Results) -> str:
     - seconds: of all attacks and images in the row; flags: warnings, such as that an attack is broken, that it
       beats the bound, or that a stronger knob leaks more; status (ok, failed, skipped, missing) and reason.
       A row that is not ok has null scores; an ok row with a reason is incomplete.
+
+    A suite with matched utility also has `matched`, a row per setting, target and family, and `pairs`, the paired
+    differences: gibench.leaderboard.matched and .pairs say what their keys mean.
     """
     suite = results.grid.get("suite", {})
     head = {"suite": suite.get("name"), "version": suite.get("version"), "protocol": results.grid.get("protocol")}
-    rows = [{key: _plain(value) for key, value in row.items()} for row in aggregate(results).to_dict("records")]
-    return json.dumps(head | {"commit": results.commit, "rows": rows}, indent=1, allow_nan=False) + "\n"
+    rows = _records(aggregate(results))
+    whole = head | {"commit": results.commit, "rows": rows}
+    if has_matches(results):
+        found = compare(results)
+        whole |= {"matched": _records(found.matched), "pairs": _records(found.pairs)}
+    return json.dumps(whole, indent=1, allow_nan=False) + "\n"
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:

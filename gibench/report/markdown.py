@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from gibench.report.costs import HEADS as HEADS_OF_COSTS
 from gibench.report.costs import costs
+from gibench.report.grids import folded, grid
 from gibench.report.headline import Line
+from gibench.report.matched import matched_report
+from gibench.report.matched_markdown import matched_as_markdown
 from gibench.report.tables import EMPTY, LEGEND, report
 from gibench.report.text import code, decimals, percent, signed, span
 from gibench.report.text import markdown as escaped
@@ -35,13 +38,12 @@ HEADS_OF_ATTACKS = [
 HEADS_OF_ATTACKS += ["PSNR of transmitted", "floor dB", "undefended dB", "status"]
 
 
-TEXTS = {"checkpoint", "defense", "attack", "at", "leak", "status", "notes"}
-
-
 def as_markdown(results: Results) -> str:
     """The report as GitHub-flavoured Markdown."""
     shown = report(results)
     parts = [f"**{escaped(shown.title)}**"]
+    if matches := matched_report(results):
+        parts.extend(matched_as_markdown(matches))
     for table in shown.tables:
         parts.append(f"### {escaped(table.title)}")
         parts.append(grid(["defense", *HEADS], (_cells(line) for line in table.lines)))
@@ -73,10 +75,6 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def folded(summary: str, text: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
-
-
 def _attacks(rows: pd.DataFrame) -> Iterator[list[str]]:
     for row in rows.itertuples():
         yield [
@@ -95,9 +93,3 @@ def _attacks(rows: pd.DataFrame) -> Iterator[list[str]]:
             decimals(row.undefended_psnr, 1),
             row.status + (f": {escaped(row.reason)}" if row.reason else ""),
         ]
-
-
-def grid(heads: list[str], lines: Iterable[list[str]]) -> str:
-    """A table with its numbers to the right."""
-    rule = ["---" if head in TEXTS else "---:" for head in heads]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])

@@ -81,6 +81,13 @@ def granted(row: pd.Series) -> str:
     return one_line(f"threat {row['threat']} · labels {row['labels']} · {rounds}{trained}")
 
 
+def setting_title(row: pd.Series) -> str:
+    """The head of a table: what all its rows share."""
+    trained = [] if row["training"] == PLAIN else [row["training"]]
+    parts = [row["dataset"], row["model"], *trained, f"batch {row['batch']}", granted(row)]
+    return one_line(" · ".join(map(str, parts)))
+
+
 def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     first = rows.iloc[0]
     here = valid[(valid[TABLE] == first[TABLE]).all(axis=1)]
@@ -89,15 +96,13 @@ def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     lines = [defense_line(part, verdicts) for _, part in pseudo.groupby("defense", sort=False)]
     bare = next((line.checkpoint for line in lines if line.name == UNDEFENDED), "")
     floor = floor_line(rows, bare)
-    trained = [] if first["training"] == PLAIN else [first["training"]]
-    parts = [first["dataset"], first["model"], *trained, f"batch {first['batch']}", granted(first)]
     flags = [f"{one_line(row.checkpoint)}: {row.reason}" for row in here.itertuples() if not row.valid]
     flags += [
         f"{one_line(row.defense)} at {one_line(row.checkpoint)}, {one_line(row.attack)}: {one_line(row.flags)}"
         for row in rows.itertuples()
         if row.flags
     ]
-    return Table(one_line(" · ".join(map(str, parts))), [floor, *lines] if floor else lines, flags, rows)
+    return Table(setting_title(first), [floor, *lines] if floor else lines, flags, rows)
 
 
 def _cell_notes(board: pd.DataFrame) -> list[str]:

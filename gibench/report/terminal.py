@@ -13,6 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gibench.report.headline import Line
+from gibench.report.matched import matched_report
+from gibench.report.matched_terminal import print_matched
 from gibench.report.tables import EMPTY, LEGEND, Table, report
 from gibench.report.text import decimals, percent, signed, span
 
@@ -40,6 +42,8 @@ def print_terminal(results: Results, console: Console) -> None:
     """The report on a console, in its width and with its colours."""
     shown = report(results)
     console.print(Text(shown.title, style="bold"))
+    if matches := matched_report(results):
+        print_matched(matches, console)
     for table in shown.tables:
         console.print()
         console.print(Text(table.title, style="bold cyan"))

@@ -1,0 +1,179 @@
+"""What a report says first of a suite with matched utility: who leaks less at equal accuracy, before it is text."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gibench.leaderboard.columns import OBLIVIOUS, PRIOR, UNDEFENDED, WORST, entry
+from gibench.leaderboard.matched import compare
+from gibench.leaderboard.points import TABLE, has_matches
+from gibench.report.tables import setting_title
+from gibench.report.text import one_line
+
+if TYPE_CHECKING:
+    from gibench.store import Results
+
+OURS, RIVALS = "latent_perturb", ("dpsgd", "prune")
+ATTACKERS = {WORST: "adaptive", OBLIVIOUS: "oblivious"}
+BETTER, TIE, WORSE = "better", "tie", "worse"
+CLAIM = (
+    "Claimed elsewhere: the abstract of arXiv 2503.16542 says 12.5 % less attacker accuracy and at least 12.4 % more "
+    "MSE than two baselines at about 90 % client accuracy. That is about another implementation, of which only the "
+    "abstract was available; a difference from it is neither a replication nor its failure."
+)
+READING = (
+    "How to read it: every defense was tuned to the same utility on validation images before it was attacked (a target "
+    "of drop 0.01 is one point below no defense; retain 0.95 keeps that share of what no defense has over chance; "
+    "reach 0.9 is an accuracy), and all met the same victims. Adaptive: per image the best of all attacks, which know "
+    "the defense; oblivious: of those that ignore it; both at the checkpoint (at) that leaks most. Differences are "
+    "paired per image, with 95 % intervals over victims and seeds. better, worse: significant after Holm's correction "
+    "over all pairs of that target; otherwise tie. Rank: 1 + the number of defenses that leak significantly less "
+    "(PSNR); equal ranks are not told apart. Top 10 %: mean of the images that leak most. Recognised: share of images "
+    "over 20 dB or over what 99 % of the floor's images stay below, whatever is higher. Unreachable: no setting of the "
+    "defense has that utility. * = a lower bound, results are lacking."
+)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A paired difference: change in points or units, relative change, each with its interval, and the verdict."""
+
+    change: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    relative: float = math.nan
+    relative_low: float = math.nan
+    relative_high: float = math.nan
+    verdict: str = "-"
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Ours against a rival at one target, for one attacker; `missing` says why there are no numbers."""
+
+    target: str
+    family: str
+    rival: str
+    attacker: str
+    n: int = 0
+    accuracy: Effect = field(default_factory=Effect)
+    mse: Effect = field(default_factory=Effect)
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class MatchedTable:
+    """One setting: the duels of the headline and all rows of `matched`."""
+
+    title: str
+    duels: list[Duel]
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class MatchedReport:
+    summary: list[str]
+    tables: list[MatchedTable]
+
+
+def matched_report(results: Results) -> MatchedReport | None:
+    """None for a suite without matches."""
+    if not has_matches(results):
+        return None
+    found = compare(results)
+    tables = []
+    for _, rows in found.matched.groupby(TABLE, sort=False, dropna=False):
+        first = rows.iloc[0]
+        here = found.pairs[(found.pairs[TABLE] == first[TABLE]).all(axis=1)]
+        tables.append(MatchedTable(setting_title(first), list(_duels(rows, here)), rows))
+    return MatchedReport(_summary([duel for table in tables for duel in table.duels]), tables)
+
+
+def remark(row: pd.Series) -> str:
+    """What stands beside the name of a family: its solved knob, or why it has none."""
+    if row["status"] not in ("matched", "undefended", "floor"):
+        reason = one_line(row["reason"])
+        return reason if reason.startswith(row["status"]) else one_line(f"{row['status']}: {reason}").rstrip(": ")
+    if row["family"] in (PRIOR, UNDEFENDED):
+        return "(no update)" if row["family"] == PRIOR else "(undefended)"
+    return "" if math.isnan(row["value"]) else one_line(f"{row['knob']} = {row['value']:.3g}")
+
+
+def name(row: pd.Series) -> str:
+    return "prior only" if row["family"] == PRIOR else one_line(row["family"])
+
+
+def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
+    """Every family of ours against every rival, at every target, for both attackers."""
+    keys = ("target", "score", "metric", "family", "other")
+    effects = {tuple(pair[key] for key in keys): pair for pair in pairs.to_dict("records")}
+    for target, part in rows.groupby("target", sort=False):
+        families = [row for _, row in part.iterrows()]
+        for ours in (row for row in families if entry(row["family"]) == OURS):
+            for rival in (row for row in families if entry(row["family"]) in RIVALS and " + " not in row["family"]):
+                lacking = [f"{name(row)}: {remark(row) or 'no scores'}" for row in (ours, rival) if not row["n"]]
+                for score, attacker in ATTACKERS.items():
+                    found = [_effect(effects, target, score, m, ours, rival) for m in ("attacker_accuracy", "mse")]
+                    n = next((n for _, n in found if n), 0)
+                    said = "; ".join(lacking)
+                    yield Duel(one_line(target), name(ours), name(rival), attacker, n, found[0][0], found[1][0], said)
+
+
+def _effect(
+    effects: dict[tuple[Any, ...], dict[str, Any]], target: Any, score: str, metric: str, ours: Any, rival: Any
+) -> tuple[Effect, int]:
+    """The pair as seen from ours, whichever of the two comes first in the table, and its n."""
+    pair = effects.get((target, score, metric, ours["family"], rival["family"]))
+    sign = 1.0
+    if pair is None:
+        pair, sign = effects.get((target, score, metric, rival["family"], ours["family"])), -1.0
+    if pair is None:
+        return Effect(), 0
+    change, low, high = pair["difference"], pair["low"], pair["high"]
+    relative, least, most = pair["relative"], pair["relative_low"], pair["relative_high"]
+    if sign < 0:
+        change, low, high = -change, -high, -low
+        relative, least, most = (_turned(value) for value in (relative, most, least))
+    good = change < 0 if metric == "attacker_accuracy" else change > 0
+    verdict = "-" if math.isnan(pair["p"]) else TIE if not pair["separated"] else BETTER if good else WORSE
+    return Effect(change, low, high, relative, least, most, verdict), int(pair["n"])
+
+
+def _turned(relative: float) -> float:
+    """a / b - 1 -> b / a - 1."""
+    return 1 / (1 + relative) - 1 if relative > -1 else math.nan
+
+
+def _summary(duels: list[Duel]) -> list[str]:
+    """One sentence per family of ours, rival and attacker, over all settings and targets."""
+    told: dict[tuple[str, str, str], list[Duel]] = {}
+    for duel in duels:
+        told.setdefault((duel.family, duel.rival, duel.attacker), []).append(duel)
+    return [
+        f"{family} against {rival}, {attacker} attackers, {len(part)} comparison{'s' if len(part) != 1 else ''}: "
+        f"attacker accuracy {_counted([duel.accuracy for duel in part], points=True)}; "
+        f"MSE {_counted([duel.mse for duel in part], points=False)}"
+        for (family, rival, attacker), part in told.items()
+    ]
+
+
+def _counted(effects: list[Effect], points: bool) -> str:
+    """How often it is better, a tie or worse, and by how much at least and at most."""
+    counts = Counter(effect.verdict for effect in effects)
+    said = [f"{verdict} in {counts[verdict]}" for verdict in (BETTER, TIE, WORSE) if counts[verdict]]
+    said += [f"not known in {counts['-']}"] if counts["-"] else []
+    sizes = [effect.change if points else effect.relative for effect in effects]
+    known = sorted(size for size in sizes if not math.isnan(size))
+    ends = list(dict.fromkeys(signed_percent(size, "") for size in known[:1] + known[-1:]))
+    return ", ".join(said) + (f" ({' to '.join(ends)}{' points' if points else ' %'})" if ends else "")
+
+
+def signed_percent(value: float, unit: str = "%") -> str:
+    """A share as percent, or as points, with its sign."""
+    return "-" if math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}{unit}"

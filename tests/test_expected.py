@@ -1,0 +1,59 @@
+"""The suites that have expectations: a fresh run of smoke, and the committed results as they lie there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gibench.suite_files import expectations_beside, suite_files
+
+ROOT = Path(__file__).parents[1]
+EXPECTED = [name for name, path in suite_files().items() if expectations_beside(path).exists()]
+COMMITTED = [name for name in EXPECTED if (ROOT / "results" / name).is_dir()]
+
+
+def gibench(folder: Path, *arguments: str, code: int = 0) -> str:
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "gibench", *arguments]
+    done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_smoke_runs_afresh_to_what_is_expected(tmp_path: Path) -> None:
+    gibench(tmp_path, "run", "suite=smoke", "workers=1", "device=cpu", "out=fresh")
+    assert "as expected" in gibench(tmp_path, "check", "suite=smoke", "out=fresh")
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_results_are_what_was_accepted(tmp_path: Path, name: str) -> None:
+    out = gibench(tmp_path, "check", f"suite={name}", f"out={ROOT / 'results' / name}")
+    assert "as expected" in out
+    assert "moved" not in out
+
+
+def test_there_is_something_to_check() -> None:
+    assert "smoke" in EXPECTED
+    assert COMMITTED
+
+
+def test_a_suite_of_ones_own_is_accepted_once_and_guarded_from_then_on(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    where = ("check", "suite=mine.toml", f"out={ROOT / 'results' / 'quick'}")
+    assert "accepted: 40 numbers of 64 cells in mine.expected.toml" in gibench(tmp_path, *where, "--accept", "--yes")
+    expected = tmp_path / "mine.expected.toml"
+    accepted = expected.read_text()
+    assert "as expected" in gibench(tmp_path, *where)
+    expected.write_text(
+        accepted.replace("value = 33.", "value = 77.")
+        .replace("high = 34.", "high = 78.")
+        .replace("low = 33.", "low = 76.")
+    )
+    assert "NOT as expected" in gibench(tmp_path, *where, code=1)
+    again = gibench(tmp_path, *where, "--accept", "--yes")
+    assert "moved" in again
+    assert expected.read_text() == accepted, "tolerances and numbers are those of the results again"
