@@ -133,7 +133,8 @@ def _bold(text: str, bold: bool) -> str:
 def _notes(notes: Sequence[str]) -> str:
     shown = [escaped(note) for note in notes[:NOTES]]
     shown += [f"and {len(notes) - NOTES} more notes: see the other formats"] if len(notes) > NOTES else []
-    return "\\par\\smallskip\\noindent\\begin{minipage}{\\linewidth}\\footnotesize\\raggedright\n" + "\\\\\n".join(shown) + "\n\\end{minipage}"
+    start = r"\par\smallskip\noindent\begin{minipage}{\linewidth}\footnotesize\raggedright"
+    return "\n".join([start, "\\\\\n".join(shown), r"\end{minipage}"])
 
 
 def _remark(text: str) -> str:
