@@ -36,9 +36,7 @@ def front(lines: Sequence[Line]) -> list[bool]:
     def beaten(i: int) -> bool:
         mine = (-lines[i].utility, lines[i].gain)
         return any(
-            (-lines[k].utility, lines[k].gain) != mine
-            and -lines[k].utility <= mine[0]
-            and lines[k].gain <= mine[1]
+            (-lines[k].utility, lines[k].gain) != mine and -lines[k].utility <= mine[0] and lines[k].gain <= mine[1]
             for k in known
         )
 

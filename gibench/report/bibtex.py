@@ -30,8 +30,8 @@ JOURNALS = ("TMLR", "SIAM J.", "IEEE Trans.")
 def as_bibtex(results: Results, citations: Citations) -> str:
     """Entries for every dataset, model, attack and defense of the results, sorted by key.
 
-    A key depends on the source, not on what else is shown; a comment above an entry says who cites it. A text that names
-    no publication is a note; names that `citations` does not know are listed in a comment.
+    A key depends on the source, not on what else is shown; a comment above an entry says who cites it. A text that
+    names no publication is a note; names that `citations` does not know are listed in a comment.
     """
     best = _canonical(citations)
     users: dict[Source, list[str]] = {}

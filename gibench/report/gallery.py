@@ -65,7 +65,11 @@ def gallery(results: Results, shown: Report, read: Callable[[str], Mapping[str, 
 
 
 def _defense(
-    number: int, table: Table, line: Line, by_place: Mapping[Any, pd.DataFrame], read: Callable[[str], Mapping[str, Any]]
+    number: int,
+    table: Table,
+    line: Line,
+    by_place: Mapping[Any, pd.DataFrame],
+    read: Callable[[str], Mapping[str, Any]],
 ) -> Shown | None:
     attack = _strongest(table.rows, line.name, line.checkpoint)
     mine = _images(table, by_place, (line.name, line.checkpoint, attack))

@@ -39,12 +39,12 @@ def as_latex(results: Results) -> str:
         bold = best(table.lines)
         rows = [_cells(line, mark) for line, mark in zip(table.lines, bold, strict=True)]
         rules = {sum(line.leak == "floor" for line in table.lines)} - {0}
-        parts.append(_float(tabular(f"{WIDE}rrrrlrrrrrl", HEADS, rows, rules), caption, name, table.notes))
+        parts.append(floating(tabular(f"{WIDE}rrrrlrrrrrl", HEADS, rows, rules), caption, name, table.notes))
         if pairs := of(table, matched):
             caption = f"{escaped(shown.title)}. Defenses at equal utility, {escaped(table.title)}; {escaped(RULE)}."
-            parts.append(_float(_of_targets(table, pairs), caption, f"{name}-matched", []))
-    parts += [_notes(shown.notes)] if shown.notes else []
-    parts.append(_remark(LEGEND if shown.tables else EMPTY))
+            parts.append(floating(_of_targets(table, pairs), caption, f"{name}-matched", []))
+    parts += [listed(shown.notes)] if shown.notes else []
+    parts.append(remark(LEGEND if shown.tables else EMPTY))
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,7 +58,7 @@ def tabular(columns: str, heads: Sequence[str], rows: Iterable[Sequence[str]], r
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def _float(table: str, caption: str, label: str, notes: Sequence[str]) -> str:
+def floating(table: str, caption: str, label: str, notes: Sequence[str]) -> str:
     return "\n".join(
         [
             r"\begin{table*}[tbp]",
@@ -66,7 +66,7 @@ def _float(table: str, caption: str, label: str, notes: Sequence[str]) -> str:
             rf"\caption{{{caption}}}",
             rf"\label{{{label}}}",
             table,
-            *([_notes(notes)] if notes else []),
+            *([listed(notes)] if notes else []),
             r"\end{table*}",
         ]
     )
@@ -130,12 +130,12 @@ def _bold(text: str, bold: bool) -> str:
     return rf"\textbf{{{text.replace('$', '')}}}" if bold else text
 
 
-def _notes(notes: Sequence[str]) -> str:
+def listed(notes: Sequence[str]) -> str:
     shown = [escaped(note) for note in notes[:NOTES]]
     shown += [f"and {len(notes) - NOTES} more notes: see the other formats"] if len(notes) > NOTES else []
     start = r"\par\smallskip\noindent\begin{minipage}{\linewidth}\footnotesize\raggedright"
     return "\n".join([start, "\\\\\n".join(shown), r"\end{minipage}"])
 
 
-def _remark(text: str) -> str:
+def remark(text: str) -> str:
     return rf"{{\footnotesize\noindent {escaped(text)}\par}}"

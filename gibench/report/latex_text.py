@@ -24,7 +24,7 @@ SPECIAL = {
 
 
 def escaped(text: object) -> str:
-    """One line in which nothing is a command; what is beyond Latin letters, and fonts often lack, is a question mark."""
+    """One line in which nothing is a command; what fonts often lack, beyond Latin letters, is a question mark."""
     return "".join(SPECIAL.get(c, c if ord(c) < 0x180 else "?") for c in one_line(text))
 
 

@@ -72,9 +72,7 @@ def _source(text: str) -> Source:
         title, venue = title[: end.start()] + end.group().strip(" ,."), title[end.end() :]
     else:
         venue = ""
-    return Source(
-        authors, title, venue, years[-1].group(), eprint[1] if eprint else "", doi[1] if doi else "", after
-    )
+    return Source(authors, title, venue, years[-1].group(), eprint[1] if eprint else "", doi[1] if doi else "", after)
 
 
 def _authors(text: str) -> tuple[tuple[str, ...], str]:

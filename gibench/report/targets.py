@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gibench.store import Results
 
 MATCHED = "matched"
+TEXTS = ("dataset", "model", "family", "target", "measure", "status", "reason", "knob", "defense")
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,11 @@ def of(table: Table, found: Iterable[Target]) -> list[tuple[Target, Line | None]
 
 
 def _target(match: dict[str, Any]) -> Target:
-    texts = ("dataset", "model", "family", "target", "measure", "status", "reason", "knob", "defense")
-    return Target(
-        **{name: one_line(match.get(name) or "") for name in texts},
-        training=one_line(match.get("training") or PLAIN),
-        **{name: _number(match.get(name)) for name in ("goal", "value", "utility", "spread")},
-    )
+    texts = {name: one_line(match.get(name) or "") for name in TEXTS} | {
+        "training": one_line(match.get("training") or PLAIN)
+    }
+    numbers: dict[str, Any] = {name: _number(match.get(name)) for name in ("goal", "value", "utility", "spread")}
+    return Target(**numbers | texts)
 
 
 def _number(value: object) -> float:

@@ -62,4 +62,3 @@ def _environment() -> Environment:
 @cache
 def _text(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-

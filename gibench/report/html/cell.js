@@ -94,7 +94,7 @@ function attacks(section) {
     const [psnr, ...rest] = line.t.map(text);
     const number = psnr === "-" ? psnr : make("button", { type: "button", onclick: () => openAttack(table, line) }, psnr);
     const cells = rest.map((value) => make("td", { class: "number" }, value));
-    body.append(make("tr", {}, make("td", {}, make("span", { class: "spec" }, text(line.d))), make("td", {}, text(line.c)), make("td", {}, make("span", { class: "spec" }, text(line.a)), line.k ? " (adaptive)" : ""), make("td", { class: "number" }, String(line.n)), make("td", { class: "number" }, number), ...cells, make("td", {}, text(line.m))));
+    body.append(make("tr", {}, make("td", {}, spec(text(line.d))), make("td", {}, text(line.c)), make("td", {}, spec(text(line.a)), line.k ? " (adaptive)" : ""), make("td", { class: "number" }, String(line.n)), make("td", { class: "number" }, number), ...cells, make("td", {}, text(line.m))));
   }
   const heads = ["defense", "checkpoint", "attack", "n", ...ATTACK_HEADS, "notes"];
   const row = make("tr", {}, ...heads.map((head, k) => make("th", { scope: "col", class: k > 2 && k < 14 ? "number" : "text" }, head)));

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from gibench.leaderboard.cells import CELL
 from gibench.report.html.command import command
 from gibench.report.html.embedded import Pool
 from gibench.report.text import decimals, one_line, percent, seconds
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from gibench.report.html.payload import Source
     from gibench.store import Results
 
-NAMES = ("cell", "client", "dataset", "model", "defense", "seed", "training", "checkpoint", "batch", "threat")
-NAMES += ("labels", "rounds", "attack", "adaptive")  # type: ignore[assignment]
+NAMES = [name for name in CELL if name not in ("status", "reason")]
 CLIENT = ("utility", "utility_raw", "balanced_accuracy", "auc", "epsilon", "delta", "images", "upload_bytes", "seconds")
 SHOWN_VERSIONS = ("gibench", "torch", "numpy")
 

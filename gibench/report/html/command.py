@@ -22,7 +22,11 @@ def command(cell: Mapping[str, Any], identity: Mapping[str, Any], suite: Mapping
     given: dict[str, Any] = {f"{name}s": [str(cell[name])] for name in ("dataset", "model", "defense", "attack")}
     given |= {"checkpoints": [str(cell["checkpoint"])], "batch_sizes": [int(cell["batch"])]}
     given |= {"threats": [str(cell["threat"])], "seeds": [int(cell["seed"])]}
-    found = {**suite, "rounds": cell.get("rounds"), **{name: value for name, value in {**client, **identity}.items() if value is not None}}
+    found = {
+        **suite,
+        "rounds": cell.get("rounds"),
+        **{name: value for name, value in {**client, **identity}.items() if value is not None},
+    }
     given |= {name: found[name] for name in ("victims", "rounds", *CAPS) if found.get(name) is not None}
     training = client.get("training", suite.get("training")) or {}
     words = [f"suite={suite.get('name', 'NAME')}"]

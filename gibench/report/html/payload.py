@@ -11,7 +11,7 @@ from gibench.leaderboard.columns import PLAIN, is_prior
 from gibench.report.html.cells import cells
 from gibench.report.html.embedded import Pool
 from gibench.report.html.pictures import pictures
-from gibench.report.tables import TABLE, Report, Table
+from gibench.report.tables import TABLE, Report
 from gibench.report.text import decimals, one_line, percent, seconds, span
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ function strip(shown, defense) {
     const known = victim.bare === "-" ? "" : `, undefended ${victim.bare} dB`;
     return make("figure", { class: "victim" }, make("div", {}, ...images), make("figcaption", {}, `${victim.rule}: ${victim.psnr} dB${known}`));
   });
-  const head = make("span", { class: "spec" }, defense, make("span", { class: "remark" }, `${shown[0].attack} at ${shown[0].checkpoint}`));
+  const head = spec(defense);
+  head.append(make("span", { class: "remark" }, `${shown[0].attack} at ${shown[0].checkpoint}`));
   return make("div", { class: "strip" }, head, ...victims);
 }
 

@@ -22,6 +22,12 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A spec may go on in the next line after a bracket or a comma.
+function spec(name) {
+  const parts = name.split(/(?<=[(,])/);
+  return make("span", { class: "spec" }, ...parts.flatMap((part, k) => (k ? [make("wbr"), part] : [part])));
+}
+
 const sections = [...document.querySelectorAll("main section")];
 const rowsOf = (section) => [...section.querySelectorAll(".board tbody tr")];
 const shownRows = (section) => rowsOf(section).filter((row) => !row.hidden);
