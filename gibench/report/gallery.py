@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gibench.leaderboard.cells import named_training
 from gibench.leaderboard.columns import PSEUDO, SETTING, UNDEFENDED
 from gibench.report.headline import Line
 from gibench.report.tables import TABLE, Report, Table
@@ -53,7 +54,8 @@ def gallery(results: Results, shown: Report, read: Callable[[str], Mapping[str, 
 
     read: the byte arrays (v, b, c, h, w) of a cell by name, or nothing.
     """
-    rows = results.rows.reindex(columns=[*SETTING, "defense", "attack", "cell", "seed", "victim", "image", "psnr"])
+    columns = [*SETTING, "defense", "attack", "cell", "seed", "victim", "image", "psnr"]
+    rows = named_training(results.rows.reindex(columns=columns))
     scored = rows[rows["psnr"].notna() & rows["victim"].notna()]
     by_place = dict(iter(scored.groupby(["defense", "checkpoint", "attack"], sort=False)))
     for number, table in enumerate(shown.tables):
@@ -98,9 +100,7 @@ def _images(table: Table, by_place: Mapping[Any, pd.DataFrame], place: tuple[str
         return pd.DataFrame(columns=["cell", "seed", "victim", "image", "psnr"])
     rows, first = by_place[place], table.rows.iloc[0]
     for name in TABLE:
-        if name != "training":
-            rows = rows[(rows[name] == first[name]) | rows[name].isna()]
-    rows = rows[rows["training"].fillna(first["training"]) == first["training"]]
+        rows = rows[(rows[name] == first[name]) | rows[name].isna()]
     return rows[rows["seed"] == rows["seed"].min()]
 
 

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gibench.leaderboard.cells import CELL
 from gibench.report.html.command import command
 from gibench.report.html.embedded import Pool
 from gibench.report.text import decimals, one_line, percent, seconds
+from gibench.store import NAMES
 
 if TYPE_CHECKING:
     from gibench.report.html.payload import Source
     from gibench.store import Results
 
-NAMES = [name for name in CELL if name not in ("status", "reason")]
 CLIENT = ("utility", "utility_raw", "balanced_accuracy", "auc", "epsilon", "delta", "images", "upload_bytes", "seconds")
 SHOWN_VERSIONS = ("gibench", "torch", "numpy")
 
