@@ -90,10 +90,10 @@ def report(
     from gibench.report import PRINTERS, renderer
 
     render = renderer(form, by)
-    if figures is not None:
-        _draw(_results(where), figures, kind)
-        return
     store = _results(where)
+    if figures is not None:
+        _draw(store, figures, kind)
+        return
     results = store.read()
     if bibtex or form == "html":
         render = _knowing(store, by, bibtex)
@@ -229,8 +229,9 @@ def _knowing(store: Store, by: str, bibtex: bool) -> Callable[[Results], str]:
 
 
 def _draw(store: Store, folder: Path, kind: str) -> None:
-    from gibench.report.figures import figures
+    from gibench.report.figures import check_kind, figures
 
+    check_kind(kind)
     for name, content in figures(store.read(), kind, store.read_images).items():
         _write(folder / name, content)
         typer.echo(f"figure: {folder / name}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gibench.store import Results
 
-__all__ = ["KINDS", "figures"]
+__all__ = ["KINDS", "check_kind", "figures"]
 
 
 def figures(
@@ -33,9 +33,14 @@ def figures(
     Per setting `tradeoff`, `distributions` and `gallery`, per dataset and model with matched utility `knobs`; what
     there is nothing to draw for is left out. Raises InputError for an unknown kind of file.
     """
+    check_kind(kind)
+    return {f"{name}.{kind}": saved(figure, kind) for name, figure in _drawn(results, read)}
+
+
+def check_kind(kind: str) -> None:
+    """Raises InputError for a kind of file that cannot be written, with those that can."""
     if kind not in KINDS:
         raise suggest("figure format", kind, list(KINDS))
-    return {f"{name}.{kind}": saved(figure, kind) for name, figure in _drawn(results, read)}
 
 
 def _drawn(results: Results, read: Callable[[str], Mapping[str, Any]] | None) -> Iterator[tuple[str, Figure]]:

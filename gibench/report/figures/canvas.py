@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -32,9 +33,9 @@ def blank(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def dressed(axis: Axes, title: str, across: str = "", up: str = "") -> None:
-    """Titles, and as few lines as are needed to read it."""
-    axis.set_title(title, fontsize=9, loc="left", parse_math=False, wrap=True)
+def dressed(axis: Axes, title: str, across: str = "", up: str = "", letters: int = 76) -> None:
+    """Titles, the first in lines of so many letters, and as few rules as are needed to read it."""
+    axis.set_title("\n".join(textwrap.wrap(title, letters)), fontsize=9, loc="left", parse_math=False)
     axis.set_xlabel(across, fontsize=8, parse_math=False)
     axis.set_ylabel(up, fontsize=8, parse_math=False)
     axis.tick_params(labelsize=8, color=SOFT)

@@ -64,7 +64,8 @@ def _panel(axis: Axes, curve: Mapping[str, Any], matched: Sequence[Target]) -> N
     known = [value for value in values + [t.value for t in matched] if value > 0]
     if known and max(known) / min(known) > DECADES:
         axis.set_xscale("symlog", linthresh=min(known)) if min(values, default=1) <= 0 else axis.set_xscale("log")
-    dressed(axis, one_line(curve["family"]), one_line(curve.get("knob") or ""), one_line(curve.get("measure") or ""))
+    across, up = one_line(curve.get("knob") or ""), one_line(curve.get("measure") or "")
+    dressed(axis, one_line(curve["family"]), across, up, letters=30)
 
 
 def _known(point: Mapping[str, Any]) -> bool:

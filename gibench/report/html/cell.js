@@ -1,6 +1,6 @@
 // What is behind a number: the attacks on this defense, their cells, and how to make a cell again.
 const dialog = document.getElementById("cell");
-const ATTACK_HEADS = ["PSNR dB [95 %]", "SSIM", "MSE", "class read", "identified", "labels", "sent dB", "floor dB", "undef. dB", "s/image"];
+const ATTACK_HEADS = ["PSNR dB [95 %]", "SSIM", "MSE", "attack acc.", "identified", "labels", "sent dB", "floor dB", "undef. dB", "s/image"];
 const PSEUDO = ["worst", "oblivious"];
 
 function openAt(section, row, attack) {

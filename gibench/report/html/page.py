@@ -32,7 +32,7 @@ HEADS = [
     ("checkpoint", "at", "The checkpoint that leaks most"),
     ("ssim", "SSIM", "Structural similarity of the worst case"),
     ("mse", "MSE", "Mean squared error of the worst case"),
-    ("attacker_accuracy", "class read", "Share of reconstructions from which the true class can be read off"),
+    ("attacker_accuracy", "attack acc.", "Share of reconstructions from which the true class can be read off"),
     ("identified", "identified", "Share of reconstructions from which the true image can be picked from a gallery"),
     ("gain", "gain dB", "How far the worst case comes over what is guessed without any update"),
     ("leak", "leak", "low, some or HIGH; unproven where there is no evidence that nothing leaks"),
@@ -87,7 +87,7 @@ def page(results: Results, shown: Report, matched: Sequence[Target], entries: En
         "notes": shown.notes,
         "legend": LEGEND.removeprefix("How to read it: ") if tables else EMPTY,
         "broken": broken,
-        "rule": RULE,
+        "rule": RULE.removeprefix("bold: "),
         "decimals": decimals,
         "signed": signed,
     }

@@ -13,13 +13,20 @@ function refresh(section) {
 
 form.addEventListener("input", filter);
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(filter));
+document.getElementById("clear").addEventListener("click", () => {
+  form.reset();
+  filter();
+});
 for (const section of sections) {
   section.querySelector(".board").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
     if (button.dataset.attack) openAt(section, button.closest("tr"), button.dataset.attack);
     else sortBy(button.closest("th").dataset.column);
+  });
+  section.querySelector(".matched")?.addEventListener("click", (event) => {
+    const name = event.target.closest("button")?.dataset.of;
+    if (name) openAt(section, rowsOf(section).find((row) => row.dataset.defense === name), "worst");
   });
   section.querySelector(".pictures").addEventListener("toggle", () => gallery(section));
   section.querySelector(".attacks").addEventListener("toggle", () => attacks(section));
