@@ -47,7 +47,7 @@ function plot(section) {
   svg.setAttribute("aria-label", `Accuracy against gain over the floor of ${found.length} defenses`);
   axes(svg, x, y, ticks(left * 100, right * 100), ticks(bottom, top));
   frontier(svg, found, x, y);
-  const taken = [];
+  const taken = found.map((point) => ({ x: x(point.x) - 5, y: y(point.y) - 5, w: 10, h: 10 }));
   const later = [...found].sort((one, other) => ("front" in one.row.dataset) - ("front" in other.row.dataset));
   for (const point of later) svg.append(mark(section, point, x(point.x), y(point.y)));
   for (const point of later.reverse()) label(svg, point, x(point.x), y(point.y), taken);
@@ -96,10 +96,17 @@ function label(svg, point, cx, cy, taken) {
   const spec = point.row.dataset.defense;
   const name = spec.length > 34 ? spec.slice(0, 33) + "…" : spec;
   const width = name.length * 5.6;
-  const before = cx + width + 10 > WIDTH - RIGHT;
-  const box = { x: before ? cx - width - 9 : cx + 9, y: cy - 6, w: width, h: 13 };
-  const hit = (other) => box.x < other.x + other.w && other.x < box.x + box.w && box.y < other.y + other.h && other.y < box.y + box.h;
-  if (box.x < 0 || taken.some(hit)) return;
-  taken.push(box);
-  svg.append(drawn("text", { class: "name", x: before ? cx - 9 : cx + 9, y: cy + 4, "text-anchor": before ? "end" : "start" }, name));
+  const hit = (box) => (other) => box.x < other.x + other.w && other.x < box.x + box.w && box.y < other.y + other.h && other.y < box.y + box.h;
+  for (const down of [0, -14, 14, 28, -28, 42]) {
+    for (const before of [false, true]) {
+      const box = { x: before ? cx - width - 9 : cx + 9, y: cy - 6 + down, w: width, h: 12 };
+      const outside = box.x < LEFT || box.x + width > WIDTH - 2 || box.y < 0 || box.y + box.h > HEIGHT - BOTTOM + 4;
+      if (outside || taken.some(hit(box))) continue;
+      taken.push(box);
+      const place = { x: before ? cx - 9 : cx + 9, y: cy + 4 + down, "text-anchor": before ? "end" : "start" };
+      svg.append(drawn("text", { class: "name", ...place }, name));
+      return;
+    }
+    if (!("front" in point.row.dataset)) return;
+  }
 }
