@@ -7,6 +7,7 @@ import shlex
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def identity(cell) -> dict:
 
 
 def test_committed_results_can_be_made_again_by_their_commands() -> None:
-    store = Store("results/quick")
+    store = Store(Path(__file__).parents[2] / "results" / "quick")
     results = store.read()
     row = results.rows.iloc[-1].to_dict()
     words = command(row, store.provenance("cells", row["cell"])["cell"], results.grid["suite"])

@@ -60,7 +60,7 @@ def _origin(source: Source | None, row: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     try:
         return source.provenance("cells", row["cell"])
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         return {}
 
 
