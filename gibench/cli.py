@@ -12,7 +12,9 @@ from gibench import __version__
 from gibench.errors import InputError
 
 if TYPE_CHECKING:
-    from gibench.store import Store
+    from collections.abc import Callable
+
+    from gibench.store import Results, Store
     from gibench.suite import Suite
 
 app = typer.Typer(
@@ -28,7 +30,7 @@ Settings = Annotated[
     list[str], typer.Argument(help="suite=NAME and any key=value of the suite, out=, workers=, device=")
 ]
 Where = Annotated[list[str] | None, typer.Argument(help="suite=NAME or out=DIR; without either, the run made last")]
-Format = Annotated[str, typer.Option("--format", "-f", help="terminal, markdown, csv or json")]
+Format = Annotated[str, typer.Option("--format", "-f", help="terminal, markdown, csv, json, latex or html")]
 
 
 @app.command()
@@ -78,6 +80,9 @@ def report(
     form: Format = "terminal",
     by: Annotated[str, typer.Option("--by", help="a line per defense or per attack")] = "defense",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write to this file instead")] = None,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="the sources of what the report shows instead")] = False,
+    figures: Annotated[Path | None, typer.Option("--figures", help="draw figures into this folder instead")] = None,
+    kind: Annotated[str, typer.Option("--figure-format", help="svg, png or pdf")] = "svg",
 ) -> None:
     """Print the leaderboard of a run: how well each defense protects, or how strong each attack is."""
     from rich.console import Console
@@ -85,10 +90,16 @@ def report(
     from gibench.report import PRINTERS, renderer
 
     render = renderer(form, by)
-    results = _results(where).read()
+    store = _results(where)
+    if figures is not None:
+        _draw(store, figures, kind)
+        return
+    results = store.read()
+    if bibtex or form == "html":
+        render = _knowing(store, by, bibtex)
     if output is not None:
         _write(output, render(results).encode())
-    elif form == "terminal" and sys.stdout.isatty():
+    elif form == "terminal" and not bibtex and sys.stdout.isatty():
         PRINTERS[by](results, Console())
     else:
         typer.echo(render(results).rstrip("\n"))
@@ -269,6 +280,27 @@ def _located(where: list[str] | None) -> dict[str, str]:
     if unknown:
         raise InputError(f"'{unknown[0]}' is not a setting here; write suite=NAME or out=DIR")
     return given
+
+
+def _knowing(store: Store, by: str, bibtex: bool) -> Callable[[Results], str]:
+    """The reports that need more than the results: what entries there are, and what single cells say."""
+    from gibench.listing import known
+    from gibench.report import as_bibtex, as_html
+
+    entries = known()
+    if bibtex:
+        citations = {kind: {name: e["citation"] for name, e in named.items()} for kind, named in entries.items()}
+        return lambda results: as_bibtex(results, citations)
+    return lambda results: as_html(results, store, entries, by)
+
+
+def _draw(store: Store, folder: Path, kind: str) -> None:
+    from gibench.report.figures import check_kind, figures
+
+    check_kind(kind)
+    for name, content in figures(store.read(), kind, store.read_images).items():
+        _write(folder / name, content)
+        typer.echo(f"figure: {folder / name}")
 
 
 def _named(suite: str, options: dict[str, Any]) -> str:

@@ -18,6 +18,11 @@ def listing(kind: str) -> list[dict[str, Any]]:
     return _suites() if kind == "suites" else [_entry(kind, name) for name in registry.names(kind)]
 
 
+def known() -> dict[str, dict[str, dict[str, Any]]]:
+    """Every entry of every kind, as `listing` has it, by kind and name."""
+    return {kind: {entry["name"]: entry for entry in listing(kind)} for kind in registry.KINDS}
+
+
 def _entry(kind: str, name: str) -> dict[str, Any]:
     cls = registry.entry_class(kind, name)
     return {

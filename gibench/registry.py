@@ -94,7 +94,7 @@ def build(kind: str, spec: str) -> Entry:
 
 def expand(kind: str, spec: str) -> list[Entry]:
     """All entries of a spec: one, or the product of its sweeps in the order written. `a + b` stacks defenses."""
-    specs = _summands(spec)
+    specs = summands(spec)
     if len(specs) == 1:
         return _expand_one(kind, spec)
     if not all(one.strip() for one in specs):
@@ -105,7 +105,7 @@ def expand(kind: str, spec: str) -> list[Entry]:
     return [stacked(list(parts)) for parts in itertools.product(*(_expand_one(kind, one) for one in specs))]
 
 
-def _summands(spec: str) -> list[str]:
+def summands(spec: str) -> list[str]:
     """The parts between pluses that stand outside of parentheses and quotes."""
     parts, depth, quoted = [""], 0, ""
     for char in spec:

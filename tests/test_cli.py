@@ -63,6 +63,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["report", "suite=quick"], ["holds no results"]),
         (["report"], ["no run was made from this folder"]),
         (["report", "suite=quick", "--format", "markdwn"], ["unknown report format", "did you mean 'markdown'"]),
+        (
+            ["report", QUICK, "--figures", "x", "--figure-format", "svgg"],
+            ["unknown figure format", "did you mean 'svg'"],
+        ),
         (["report", "victims=3"], ["'victims' is not a setting here"]),
         (["check", "out=x"], ["no suite is named", "suite=NAME"]),
         (["check", "suite=paper"], ["nothing is expected yet", "paper.expected.toml", "--accept"]),

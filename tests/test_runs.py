@@ -84,11 +84,27 @@ def test_the_json_report_has_the_promised_keys(ran: Path) -> None:
     assert undefended[0]["psnr"] == undefended[0]["undefended_psnr"] > undefended[0]["floor_psnr"]
 
 
-@pytest.mark.parametrize("form", ["terminal", "markdown", "csv"])
+@pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "html"])
 def test_the_other_reports_name_every_defense(ran: Path, form: str) -> None:
     out = gibench(ran, "report", "suite=tiny", "--format", form)
     assert "none" in out
     assert "dpsgd(sigma=0.01)" in out.replace("\\", "")
+
+
+def test_a_page_with_pictures_figures_and_sources_of_a_real_run(ran: Path) -> None:
+    gibench(ran, "report", "suite=tiny", "--format", "html", "--output", "page/report.html")
+    page = (ran / "page" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 9
+    assert "gibench" in page
+    said = gibench(ran, "report", "suite=tiny", "--figures", "drawn", "--figure-format", "pdf")
+    drawn = sorted(path.name.partition("-")[0] for path in (ran / "drawn").glob("*.pdf"))
+    assert drawn == ["distributions", "gallery", "tradeoff"]
+    assert said.count("figure: drawn") == 3
+    gibench(ran, "report", "suite=tiny", "--bibtex", "--output", "tiny.bib")
+    sources = (ran / "tiny.bib").read_text()
+    assert sources.startswith("% ")
+    for key in ("abadi2016deep", "alpaydin1998optical", "wu2023learning"):
+        assert f"{{{key},\n" in sources
 
 
 def test_rows_carry_their_origin_and_all_settings(ran: Path) -> None:

@@ -37,7 +37,8 @@ class Ihc(Dataset):
 
     citation: ClassVar[str] = (
         "IHC expression of FHL2 in colonic glands, Center for Microscopy and Molecular Imaging (CMMI); in van der Walt"
-        " et al.: scikit-image, PeerJ 2:e453, 2014. doi:10.7717/peerj.453. Stain separation: Ruifrok, Johnston, 2001"
+        " et al.: scikit-image, PeerJ 2:e453, 2014. doi:10.7717/peerj.453; Ruifrok, Johnston: Quantification of"
+        " histochemical staining by color deconvolution, Anal. Quant. Cytol. Histol. 23, 2001"
     )
     licence: ClassVar[str] = "no known copyright restrictions"
     levels: Literal[2, 3, 4, 5, 6, 8, 10] = 5

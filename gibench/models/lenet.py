@@ -16,7 +16,8 @@ class LeNet(Model):
     """Two or three convolutions of `width` channels, stride 2 (the third: 1), padding 2."""
 
     citation: ClassVar[str] = (
-        "LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, Proc. IEEE 86, 1998"
+        "LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. Proc."
+        " IEEE 86(11), 1998. doi:10.1109/5.726791"
     )
     convs: Literal[2, 3] = 2
     width: Annotated[int, Field(ge=1, le=256)] = 12

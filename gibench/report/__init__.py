@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gibench.errors import suggest
+from gibench.report.bibtex import as_bibtex
+from gibench.report.by_attack_latex import attacks_as_latex
 from gibench.report.by_attack_markdown import attacks_as_markdown
 from gibench.report.by_attack_terminal import attacks_as_terminal, print_attacks
 from gibench.report.exports import as_csv, as_json
+from gibench.report.html import as_html
+from gibench.report.latex import as_latex
 from gibench.report.markdown import as_markdown
 from gibench.report.terminal import as_terminal, print_terminal
 
@@ -18,13 +23,38 @@ if TYPE_CHECKING:
 
     from gibench.store import Results
 
-__all__ = ["FORMATS", "PRINTERS", "VIEWS", "print_attacks", "print_terminal", "render", "renderer"]
+__all__ = [
+    "FORMATS",
+    "PRINTERS",
+    "VIEWS",
+    "as_bibtex",
+    "as_html",
+    "print_attacks",
+    "print_terminal",
+    "render",
+    "renderer",
+]
 
 FORMATS: Mapping[str, Callable[[Results], str]] = MappingProxyType(
-    {"terminal": as_terminal, "markdown": as_markdown, "csv": as_csv, "json": as_json}
+    {
+        "terminal": as_terminal,
+        "markdown": as_markdown,
+        "csv": as_csv,
+        "json": as_json,
+        "latex": as_latex,
+        "html": as_html,
+    }
+)
+BY_ATTACK: Mapping[str, Callable[[Results], str]] = MappingProxyType(
+    {
+        "terminal": attacks_as_terminal,
+        "markdown": attacks_as_markdown,
+        "latex": attacks_as_latex,
+        "html": partial(as_html, by="attack"),
+    }
 )
 VIEWS: Mapping[str, Mapping[str, Callable[[Results], str]]] = MappingProxyType(
-    {"defense": FORMATS, "attack": {**FORMATS, "terminal": attacks_as_terminal, "markdown": attacks_as_markdown}}
+    {"defense": FORMATS, "attack": {**FORMATS, **BY_ATTACK}}
 )
 """What a line of the report is: csv and json have every attack and every defense in either."""
 

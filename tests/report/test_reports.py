@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -44,13 +45,13 @@ def some() -> dict[str, made.Results]:
 
 @pytest.mark.parametrize(
     ("form", "by"),
-    [(form, by) for by in VIEWS for form in FORMATS if by == "defense" or form in ("terminal", "markdown")],
+    [(form, by) for by in VIEWS for form in FORMATS if by == "defense" or form not in ("csv", "json")],
 )
 @pytest.mark.parametrize("case", some())
 def test_every_format_reports_whatever_there_is(case: str, form: str, by: str) -> None:
     text = render(some()[case], form, by)
     assert text.endswith("\n")
-    assert "nan" not in text.replace("dominant", "").lower()
+    assert not re.search(r"\bnan\b", text.lower())
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])

@@ -1,0 +1,102 @@
+"""Figures: twice the same bytes, and planted values where they should be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic_results as made
+from matched_results import CURVES, DP, PRUNE, images, matched
+
+from gibench.errors import InputError
+from gibench.leaderboard.scores import scores
+from gibench.report.figures import figures
+from gibench.report.figures.canvas import saved
+from gibench.report.figures.distributions import distributions, gains
+from gibench.report.figures.knobs import knobs
+from gibench.report.figures.tradeoff import tradeoff
+from gibench.report.tables import report
+from gibench.report.targets import targets
+
+
+def read(name: str) -> dict:
+    return images(made.cells())[name]
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
+def test_twice_the_same_bytes_without_dates(kind: str) -> None:
+    first, second = (figures(matched(), kind, read) for _ in range(2))
+    assert first == second
+    assert list(first) == [
+        f"tradeoff-1-ihc-lenet-batch1.{kind}",
+        f"distributions-1-ihc-lenet-batch1.{kind}",
+        f"gallery-1-ihc-lenet-batch1.{kind}",
+        f"knobs-ihc-lenet-fedsgd.{kind}",
+    ]
+    for content in first.values():
+        assert content.startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[kind])
+        assert not any(trace in content for trace in (b"Matplotlib v", b"CreationDate", b"<dc:date>"))
+
+
+def test_points_of_the_trade_off_are_where_the_table_says() -> None:
+    table = report(matched()).tables[0]
+    axis = tradeoff(table, {DP, PRUNE}).axes[0]  # type: ignore[union-attr]
+    points = {bar.get_label(): bar.lines[0] for bar in axis.containers}
+    found = {name: (line.get_xdata()[0], line.get_ydata()[0]) for name, line in points.items()}
+    assert found == {
+        "none": pytest.approx((90.0, 20.0)),
+        DP: pytest.approx((85.0, 3.0)),
+        PRUNE: pytest.approx((85.0, 11.0)),
+    }
+    assert {name: line.get_marker() for name, line in points.items()} == {"none": "o", DP: "D", PRUNE: "D"}
+    front = next(line for line in axis.lines if line.get_label() == "front")
+    assert np.allclose(front.get_xydata(), [(85, 3), (90, 20)])
+
+
+def test_boxes_hold_the_gains_of_single_images() -> None:
+    results = matched()
+    table, scored = report(results).tables[0], scores(results)
+    lines = {line.name: line for line in table.lines}
+    assert gains(table, lines[DP], scored) == pytest.approx([3.0] * 10)
+    assert gains(table, lines["none"], scored) == pytest.approx([20.0] * 10)
+    axis = distributions(table, scored).axes[0]  # type: ignore[union-attr]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["none", DP, PRUNE]
+
+
+def test_knob_curves_show_measured_fitted_and_matched() -> None:
+    ((where, figure),) = knobs(CURVES, targets(matched()))
+    assert where == "ihc-lenet-fedsgd"
+    axis = figure.axes[0]
+    assert axis.get_xscale() == "log"
+    lines = {line.get_label(): line.get_xydata() for line in axis.lines}
+    assert np.allclose(lines["fitted"], [(0.001, 0.9), (0.01, 0.88), (0.1, 0.85), (1, 0.5)])
+    assert len(lines["measured"]) == 8
+    diamonds = [line.get_xydata()[0] for line in axis.lines if line.get_marker() == "D"]
+    assert np.allclose(diamonds, [(0.1, 0.85)] * 2)
+    assert {text.get_text() for text in axis.texts} == {"drop 0.05", "drop 0.01"}
+
+
+def test_suites_without_matches_and_images_have_fewer_figures() -> None:
+    names = [name.partition("-")[0] for name in figures(made.results(made.cells()))]
+    assert names == ["tradeoff", "distributions"]
+    assert figures(made.nothing()) == {}
+
+
+def test_names_are_files_and_texts_are_no_mathematics(tmp_path: Path) -> None:
+    nasty = "../$x_{y$/é"
+    planned = [cell | {"dataset": nasty} for cell in made.cells()]
+    for name, content in figures(made.results(planned), "svg").items():
+        assert "/" not in name
+        assert content
+
+
+def test_an_unknown_kind_names_those_that_exist() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'svg'.*svg, pdf, png"):
+        figures(made.nothing(), "svgg")
+
+
+def test_saving_leaves_the_global_settings_alone() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    saved(tradeoff(report(matched()).tables[0]), "svg")  # type: ignore[arg-type]
+    assert dict(matplotlib.rcParams) == before
