@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any, Literal, cast
 
 from gibench.curve import Curve, Point
@@ -118,19 +119,17 @@ class _Place:
     def solve(self, targets: Targets) -> None:
         none = cast(Defense, build("defenses", "none"))
         bare = self._ask(none, list(dict.fromkeys([*self.suite.sweep_seeds(), *self.suite.seeds])), self.found.tried)
-        for name, listed in families(self.block).items():
-            members = self._fitting(listed)
-            points = self._sweep(members)
-            if points is not None and points:
-                self._keep_curve(name, members, Curve(points, members[0].knob_scale))
-            for label in targets.labels():
-                goal: float | str | None = None
-                if isinstance(bare, Point):
-                    chance = 1 / self.dataset.classes if targets.measure == "accuracy" else 0.5
-                    goal = targets.goal(label, bare.mean, chance)
-                elif bare:
-                    goal = bare
-                self.found.matches[*self._where, name, label] = self._meet(name, label, goal, members, points)
+        swept = {name: self._fitting(listed) for name, listed in families(self.block).items()}
+        points = {name: self._sweep(members) for name, members in swept.items()}
+        for name, known in points.items():
+            if known:
+                self._keep_curve(name, swept[name], Curve(known, swept[name][0].knob_scale))
+        for label, (name, members) in product(targets.labels(), swept.items()):
+            goal: float | str | None = bare if isinstance(bare, str) else None
+            if isinstance(bare, Point):
+                chance = 1 / self.dataset.classes if targets.measure == "accuracy" else 0.5
+                goal = targets.goal(label, bare.mean, chance)
+            self.found.matches[*self._where, name, label] = self._meet(name, label, goal, members, points[name])
 
     def _fitting(self, listed: list[Defense]) -> list[Defense]:
         """The members that can serve here: a sweep may hold more layers or clients than there are."""

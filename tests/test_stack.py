@@ -247,7 +247,7 @@ def test_specs_round_trip(spec: str) -> None:
     assert build("defenses", stack.spec()).identity() == stack.identity()
     assert stack.identity()["parts"] == [part.identity() for part in stack.parts]
     assert stack.place == stack.parts[-1].place
-    assert stack.knob == ""
+    assert stack.knob == next((part.knob for part in reversed(stack.parts) if part.knob), "")
     assert stack.citation.count(";") >= len(stack.parts) - 1
 
 

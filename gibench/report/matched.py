@@ -98,11 +98,16 @@ def matched_report(results: Results) -> MatchedReport | None:
 def remark(row: pd.Series) -> str:
     """What stands beside the name of a family: its solved knob, or why it has none."""
     if row["status"] not in ("matched", "undefended", "floor"):
-        reason = one_line(row["reason"])
-        return reason if reason.startswith(row["status"]) else one_line(f"{row['status']}: {reason}").rstrip(": ")
+        return told(row)
     if row["family"] in (PRIOR, UNDEFENDED):
         return "(no update)" if row["family"] == PRIOR else "(undefended)"
-    return "" if math.isnan(row["value"]) else one_line(f"{row['knob']} = {row['value']:.3g}")
+    return "" if math.isnan(row["value"]) else one_line(f"{row['knob']} = {row['value']:.6g}")
+
+
+def told(row: pd.Series) -> str:
+    """The status and what else there is to say of it, once."""
+    status, reason = one_line(row["status"]), one_line(row["reason"])
+    return reason if reason.startswith(status) else f"{status}: {reason}".rstrip(": ")
 
 
 def name(row: pd.Series) -> str:

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 import pandas as pd
 
 from gibench.report.grids import folded, grid
-from gibench.report.matched import BETTER, CLAIM, READING, Duel, Effect, MatchedReport, name, remark, signed_percent
+from gibench.report.matched import (
+    BETTER,
+    CLAIM,
+    READING,
+    Duel,
+    Effect,
+    MatchedReport,
+    name,
+    remark,
+    signed_percent,
+    told,
+)
 from gibench.report.text import code, decimals, percent, span
 from gibench.report.text import markdown as escaped
 
@@ -90,5 +101,5 @@ def _more(row: pd.Series) -> list[str]:
         decimals(row["undefended_psnr"], 1),
         decimals(row["epsilon"], 2),
         percent(row["rero_bound"], 1),
-        row["status"] + (f": {escaped(row['reason'])}" if row["reason"] else ""),
+        escaped(told(row)),
     ]

@@ -45,7 +45,7 @@ class Target:
     @property
     def strength(self) -> str:
         """`sigma = 0.0237`, or a dash where no strength meets the target."""
-        return NOTHING if math.isnan(self.value) else f"{self.knob} = {self.value:.3g}"
+        return NOTHING if math.isnan(self.value) else f"{self.knob} = {self.value:.6g}"
 
     @property
     def reached(self) -> str:
