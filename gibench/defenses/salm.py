@@ -21,7 +21,6 @@ from gibench.types import Batch, Images
 
 Weights = dict[str, Tensor]
 LEARNED = 1024  # auxiliary images that the surrogate learns from
-LEARNT = 0.01  # its error on protected images at which it has
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,15 @@ class SALM(Defense):
     # Paper: ResNet-18 as it seems; lenet is enough for images of 28 to 64 pixels.
     surrogate: Literal["lenet", "convnet", "resnet18"] = "lenet"
     passes: Annotated[int, Field(ge=1, le=1000)] = 30  # over the auxiliary images, at most
+    until: Annotated[float, Field(ge=0, lt=1)] = 0.01  # error on protected images that ends them; 0: never
 
     def fit(self, images: Images, draws: Draws) -> Self:
-        """Passes of training on the protected images, which are made anew after each, until their error is < 0.01."""
+        """Passes of training on the protected images, which are made anew after each.
+
+        The end at an error < 0.01 comes after a pass or two, which is not always best. Accuracy on clean images of who
+        trains on protected ones, without noise / so / after 20 passes, at share 1: convnet on ihc at radius 8/255
+        76 / 75 / 69 %, lenet on digits at radius 64/255 96 / 85 / 93 %.
+        """
         if not self.radius:
             return self
         x, y = images.x[:LEARNED], images.y[:LEARNED]
@@ -74,7 +79,7 @@ class SALM(Defense):
             theta = {name: t.detach() for name, t in net.state_dict().items()}
             shown = self.protected(net.eval(), theta, Batch(x, y)).x
             with torch.no_grad():
-                if turn and (net(shown).argmax(1) != y).double().mean() < LEARNT:
+                if turn and float((net(shown).argmax(1) != y).double().mean()) < self.until:
                     break
             # Paper: SGD there; Adam needs no schedule, as in the federated training here.
             minimise(net.parameters(), loss, len(y), epochs=1, lr=2e-3, draws=draws.at("pass", turn))

@@ -104,9 +104,9 @@ def test_noise_alone_is_no_defense_against_inversion(
     assert psnr.median() <= bound + 3, "and no more than that is won by the bound"
 
 
-def learned(x: Tensor, y: Tensor, test: Images) -> tuple[float, float]:
-    """Error on what a fresh lenet is trained on, accuracy on clean test images."""
-    net = net_of("lenet", 1, 10, seed=1).train()
+def learned(x: Tensor, y: Tensor, test: Images, model: str = "lenet") -> tuple[float, float]:
+    """Error of a fresh net on what it is trained on, accuracy on clean test images."""
+    net = net_of(model, x.shape[1], int(test.y.max()) + 1, seed=1).train()
     minimise(net.parameters(), lambda c, _: F.cross_entropy(net(x[c]), y[c]), len(y), epochs=12, lr=2e-3, draws=DRAWS)
     with torch.no_grad():
         error, right = ((net(t).argmax(1) == u).double().mean() for t, u in ((x, y), (test.x, test.y)))
@@ -126,6 +126,17 @@ def test_who_trains_on_protected_images_learns_less(digits: Parts) -> None:
     noise = torch.rand(shown.shape, generator=torch.Generator().manual_seed(0)).sub(0.5).sign() * 0.25
     _, random = learned((digits.client.x + noise).clamp(0, 1), y, digits.test)
     assert protected < random, "random noise of that size does less"
+
+
+@pytest.mark.slow
+def test_at_the_usual_radius_it_takes_a_surrogate_that_learnt_longer() -> None:
+    parts = _ihc()
+    x, y = parts.client.x[:600], parts.client.y[:600]
+    defense = SALM(share=1.0, passes=20, until=0).fit(parts.aux, Draws(("fit",)))
+    shown = defense.images(Batch(x.unsqueeze(1), y.unsqueeze(1)), DRAWS).x.squeeze(1)
+    error, protected = learned(shown, y, parts.test, "convnet(width=16)")
+    assert error < 0.01
+    assert protected < learned(x, y, parts.test, "convnet(width=16)")[1] - 0.03
 
 
 @cache
