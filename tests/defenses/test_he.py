@@ -125,6 +125,19 @@ def test_a_curious_client_sees_the_mean_over_the_cohort(digits: Parts) -> None:
         assert torch.allclose(g, single[name].unflatten(0, (2, 3)).mean(1), atol=2.0**-16)
 
 
+@needs_library
+def test_in_a_stack_the_last_part_decides_what_is_observed(digits: Parts) -> None:
+    net, batch, draws = net_of("lenet", 1, 10), held(digits.test, 2, 4), Draws(("m",), range(2))
+    stack = build("defenses", "prune(p=0.5) + he(clients=2)")
+    pruned = build("defenses", "prune(p=0.5)").message(mean_gradient(net, held(digits.test, 4, 2)), draws, {})
+    for name, g in server_sees(net, stack, batch, draws).items():
+        assert torch.allclose(g, pruned[name].unflatten(0, (2, 2)).mean(1), atol=2.0**-16)
+    sealed = server_sees(net, build("defenses", 'prune(p=0.5) + he(view="server")'), batch, draws)
+    assert set(sealed.values()) == {None}
+    with pytest.raises(InputError, match="both decide what the server receives"):
+        build("defenses", "secagg + he")
+
+
 def test_the_server_sees_nothing_and_only_the_prior_answers(digits: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     defense = HomomorphicEncryption(view="server")
     view = seen(net_of("lenet", 1, 10), held(digits.test, 2, 2), 10, defense, aux=digits.aux)

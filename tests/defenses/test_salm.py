@@ -128,22 +128,6 @@ def test_who_trains_on_protected_images_learns_less(digits: Parts) -> None:
     assert protected < random, "random noise of that size does less"
 
 
-@pytest.mark.slow
-def test_at_the_usual_radius_it_takes_a_surrogate_that_learnt_longer() -> None:
-    parts = _ihc()
-    x, y = parts.client.x[:600], parts.client.y[:600]
-    defense = SALM(share=1.0, passes=20, until=0).fit(parts.aux, Draws(("fit",)))
-    shown = defense.images(Batch(x.unsqueeze(1), y.unsqueeze(1)), DRAWS).x.squeeze(1)
-    error, protected = learned(shown, y, parts.test, "convnet(width=16)")
-    assert error < 0.01
-    assert protected < learned(x, y, parts.test, "convnet(width=16)")[1] - 0.03
-
-
-@cache
-def _ihc() -> Parts:
-    return build("datasets", "ihc").load()
-
-
 def test_it_serves_colour_images_and_a_deeper_surrogate() -> None:
     aux = _ihc().aux
     defense = SALM(surrogate="convnet", passes=1, steps=4).fit(Images(aux.x[:16], aux.y[:16]), Draws(("fit",)))
