@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -128,8 +127,8 @@ def test_who_trains_on_protected_images_learns_less(digits: Parts) -> None:
     assert protected < random, "random noise of that size does less"
 
 
-def test_it_serves_colour_images_and_a_deeper_surrogate() -> None:
-    aux = _ihc().aux
+def test_it_serves_colour_images_and_a_deeper_surrogate(ihc: Parts) -> None:
+    aux = ihc.aux
     defense = SALM(surrogate="convnet", passes=1, steps=4).fit(Images(aux.x[:16], aux.y[:16]), Draws(("fit",)))
     batch = Batch(aux.x[:8].view(4, 2, *aux.x.shape[1:]), aux.y[:8].view(4, 2))
     moved = (defense.images(batch, DRAWS).x != batch.x).any(2).flatten(2).double().mean(2)
