@@ -25,7 +25,7 @@ class HomomorphicEncryption(Defense):
     one client decrypt each message alone.
 
     What an attacker sees has been encrypted, added and decrypted by TenSEAL; BFV's numbers are exact, those of CKKS
-    carry SEAL's own noise of about 1e-8, which no seed repeats. So do attackers' simulations, about 10 ms per
+    carry SEAL's own noise of about 1e-8, which no seed repeats. So do attackers' simulations, about 4 ms per
     ciphertext. Training with `training="exact"` takes the sum in the clear, in the same fixed point: equal to the
     library's bit by bit for BFV, up to that noise for CKKS (tests compare them); "encrypted" really encrypts.
 
