@@ -38,9 +38,9 @@ class SALM(Defense):
     """
 
     citation: ClassVar[str] = (
-        "Sun et al.: unlearnable medical images by sparsity-aware local masks (SALM), arXiv 2403.10573 (2024); Huang, "
-        "Ma, Erfani, Bailey, Wang: Unlearnable examples: making personal data unexploitable, ICLR 2021, "
-        "arXiv 2101.04898"
+        "Sun, Liu, Yan, Xu, Sun: Medical unlearnable examples: securing medical data from unauthorized training via "
+        "sparsity-aware local masking, 2024, arXiv 2403.10573; Huang, Ma, Erfani, Bailey, Wang: Unlearnable examples: "
+        "making personal data unexploitable, ICLR 2021, arXiv 2101.04898"
     )
     place = "data"
     knob = "radius"
