@@ -157,6 +157,8 @@ class _Place:
         if goal is None or sweep is None:
             return end("pending", "its knob is being swept")
         points: list[Point] = list(sweep)
+        if lacking := members[0].lacks():
+            return end("failed", lacking)
         if not points:
             return end("failed", "every training of its sweep failed")
         for _ in range(TRIES):
@@ -176,6 +178,8 @@ class _Place:
 
     def _ask(self, defense: Defense, seeds: list[int], wanted: dict[str, Client]) -> Point | str | None:
         """The utilities of a defense; a text if a training failed, None while one is not known, but then wanted."""
+        if problem := defense.lacks():
+            return problem
         asked = [self._client(defense, seed) for seed in seeds]
         lacking = [c for c in asked if c.id not in self.known.utilities]
         for client in lacking:

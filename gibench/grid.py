@@ -112,9 +112,13 @@ class Cell:
 
     @property
     def skip(self) -> str:
-        """Why this pair cannot run under its threat model or on this model; empty if it can."""
+        """Why this pair cannot run here, under its threat model or on this model; empty if it can."""
+        if lacking := self.client.defense.lacks():
+            return lacking
         if self.attack.control:
             return ""
+        if self.client.defense.sealed:
+            return self.client.defense.sealed
         needs = self.attack.required() | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
         kind = "gradient" if self.client.local is None else "delta"
         return (

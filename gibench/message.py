@@ -25,7 +25,7 @@ class Hooks(Protocol):
     ) -> Update: ...
     def keep(self, update: Update, local: Local | None, memory: Memory) -> None: ...
     def message(self, update: Update, draws: Draws, memory: Memory) -> Update: ...
-    def received(self, messages: Update, draws: Draws) -> Update: ...
+    def observed(self, messages: Update, draws: Draws) -> Update: ...
 
 
 def make_message(
@@ -62,7 +62,7 @@ def server_sees(
     memory: Memory | None = None,
 ) -> Update:
     """What reaches the server about v victims: each one's message, or where messages are only seen summed, the mean
-    message of each victim's cohort of n clients, who share the victim's b images evenly.
+    message of each victim's cohort of n clients, who share the victim's b images evenly. None where it sees nothing.
 
     `memory` is that of the v * n clients.
     """
@@ -72,10 +72,10 @@ def server_sees(
     messages = make_message(net, defense, single, own, local, memory)
     cohorts = [slice(i, i + defense.cohort) for i in range(0, len(single.y), defense.cohort)]
     seen = [
-        defense.received({k: None if g is None else g[one] for k, g in messages.items()}, own.at("server").part(one))
+        defense.observed({k: None if g is None else g[one] for k, g in messages.items()}, own.at("server").part(one))
         for one in cohorts
     ]
-    return {name: None if messages[name] is None else torch.stack([s[name] for s in seen]) for name in messages}  # type: ignore[misc]
+    return {name: None if seen[0][name] is None else torch.stack([s[name] for s in seen]) for name in messages}  # type: ignore[misc]
 
 
 def rounds_seen(

@@ -183,6 +183,19 @@ class Stack(Defense):
                 return part.received(messages, draws.at(i))
         return super().received(messages, draws)
 
+    def observed(self, messages: Update, draws: Draws) -> Update:
+        for i, part in enumerate(self.parts):
+            if _overrides(part, "observed"):
+                return part.observed(messages, draws.at(i))
+        return self.received(messages, draws)
+
+    @property
+    def sealed(self) -> str:
+        return next((part.sealed for part in self.given if part.sealed), "")
+
+    def lacks(self) -> str:
+        return next((lacking for part in self.given if (lacking := part.lacks())), "")
+
     def upload_bytes(self, update: Update) -> float:
         own = [part for part in self.parts if _overrides(part, "upload_bytes")]
         return own[-1].upload_bytes(update) if own else super().upload_bytes(update)

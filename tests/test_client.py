@@ -319,6 +319,8 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
 def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, model: str, protocol: str) -> None:
     """One epoch on real images; noise at inference is each image's own, not one draw for all."""
     spec = {"latent_perturb": "latent_perturb(autoencoder_epochs=1, epochs=1)", "dcs": "dcs(steps=2)"}.get(spec, spec)
+    if lacking := build("defenses", spec).lacks():
+        pytest.skip(lacking)
     few = replace(
         digits,
         client=Images(digits.client.x[:40], digits.client.y[:40]),

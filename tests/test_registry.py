@@ -40,6 +40,8 @@ REQUIRED = {
         "svd_truncate",
         "local_steps",
         "secagg",
+        "salm",
+        "he",
         "partial_share",
         "random_subset",
     },

@@ -75,7 +75,7 @@ class Attack(Entry):
             _lacking(self.required(), view)
             or self.unfit(view.model, view.shape[0], view.kind)
             or ("" if view.defense is None else self.unmatched(view.defense, view.model))
-            or _malformed(view)
+            or _malformed(view, self.control)
         )
         if problem:
             raise InputError(f"{self.entry_name()}: {problem}")
@@ -122,7 +122,8 @@ def _lacking(needs: frozenset[str], view: View) -> str:
     return f"needs {', '.join(lacking)}, which this view does not hold" if lacking else ""
 
 
-def _malformed(view: View) -> str:
+def _malformed(view: View, blind: bool) -> str:
+    """What is wrong with the view; `blind`: an attack that looks at no update."""
     wanted = dict(view.model.named_parameters())
     if view.labels is not None and not bool(((view.labels >= 0) & (view.labels < view.classes)).all()):
         return f"labels must lie in 0..{view.classes - 1}, got {int(view.labels.min())}..{int(view.labels.max())}"
@@ -141,14 +142,15 @@ def _malformed(view: View) -> str:
                 return f"'{name}' has the shape {tuple(g.shape)}; wanted is (victims, *{tuple(wanted[name].shape)})"
             if g.dtype != wanted[name].dtype:
                 return f"'{name}' is {g.dtype}; the model's parameter is {wanted[name].dtype}"
-        if all(g is None for g in update.values()):
+        if not blind and all(g is None for g in update.values()):
             return "the update shares no parameter at all"
     return ""
 
 
 def _broken(update: Update) -> Tensor:
-    """Victims whose update is not finite, (v,)."""
-    return torch.stack([~g.flatten(1).isfinite().all(1) for g in update.values() if g is not None]).any(0)
+    """Victims whose update is not finite, (v,); one False where nothing is shared."""
+    bad = [~g.flatten(1).isfinite().all(1) for g in update.values() if g is not None]
+    return torch.stack(bad).any(0) if bad else torch.zeros(1, dtype=torch.bool)
 
 
 def _zeroed(update: Update, broken: Tensor) -> Update:

@@ -136,6 +136,15 @@ class Defense(Entry):
         """Protocol: what the server gets from n clients, (n, *shape) -> (*shape); each has its own stream of draws."""
         return {name: None if m is None else m.mean(0) for name, m in messages.items()}
 
+    def observed(self, messages: Update, draws: Draws) -> Update:
+        """Protocol: what the attacker sees of a cohort's messages; as a rule what the server gets."""
+        return self.received(messages, draws)
+
+    @property
+    def sealed(self) -> str:
+        """Protocol: why the attacker sees nothing of any message, so that only a prior can answer; empty: it does."""
+        return ""
+
     def upload_bytes(self, update: Update) -> float:
         """Mean size of one client's message, given some; 4 bytes for every entry that is shared."""
         return float(sum(4 * g[0].numel() for g in update.values() if g is not None))
@@ -161,6 +170,10 @@ class Defense(Entry):
 
         The net may live on the meta device: its layers may be looked at, its weights not.
         """
+        return ""
+
+    def lacks(self) -> str:
+        """What must be installed before it can run here, as one line; empty: nothing."""
         return ""
 
     def accounting(self, exposure: Exposure) -> dict[str, float | str]:

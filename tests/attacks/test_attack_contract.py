@@ -146,6 +146,8 @@ FAULTS = ["missing tensor", "extra tensor", "shape", "dtype", "victims", "labels
 def test_a_malformed_view_is_refused_in_one_line(name: str, fault: str, digits: Parts) -> None:
     attack = cheap(name)
     view, said = broken(scene(attack, digits))[fault]
+    if fault == "nothing shared" and attack.control:
+        pytest.skip("a control looks at no update")
     with pytest.raises(InputError) as caught:
         attack.answer(view, Draws(("attack",), range(V)))
     assert str(caught.value).startswith(f"{name}: ")
