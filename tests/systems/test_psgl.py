@@ -20,6 +20,7 @@ from gibench.systems.psgl import (
     to_depth,
     unpacked,
 )
+from gibench.systems.split import smashed
 
 NETS = ["lenet", "convnet(width=16)"]
 
@@ -163,3 +164,18 @@ def test_fusion_is_a_convolution_of_each_stream(ihc: Parts) -> None:
 def _trained(fusion: Fusion, parts: tuple[Tensor, ...]) -> list[Tensor]:
     fusion(parts).sum().backward()
     return list(fusion.parameters())
+
+
+def test_who_inverts_smashed_data_finds_the_altered_image(digits: Parts) -> None:
+    """The map is part of the message: what an attack can find is x^, which is `strength` away from x."""
+    net, x, y = net_of("lenet", 1, 10).double(), digits.test.x[:1].double(), digits.test.y[:1]
+    sent = altered(x, attack_map(net, x, y, 0.8))
+    target = smashed(net, sent, 1).detach()
+    guess = torch.full_like(x, 0.5).requires_grad_()
+    optimiser = torch.optim.Adam([guess], lr=0.05)
+    for _ in range(150):
+        optimiser.zero_grad()
+        (smashed(net, guess, 1) - target).square().sum().backward()
+        optimiser.step()
+    found = guess.detach().clamp(0, 1)
+    assert (found - sent).square().mean() < 0.5 * (found - x).square().mean()
