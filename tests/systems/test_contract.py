@@ -113,6 +113,18 @@ def test_hidden_types_meet_the_virtual_costs_where_these_ascend(market: Market) 
         assert menu.freshness == pytest.approx(ideal, abs=2e-3 * (1 + ideal.max()))
 
 
+@pytest.mark.parametrize("taste", [EUT, PROSPECT])
+def test_types_whose_order_would_turn_get_one_item(taste: Taste) -> None:
+    """Few of the middle type: alone it would get less than the lowest, which no menu can hold."""
+    market = Market((1, 1.1, 3), (0.5, 0.05, 0.45))
+    menu = screening(market, taste)
+    assert violations(market, menu) == pytest.approx((0, 0), abs=1e-9)
+    assert menu.freshness[0] == pytest.approx(menu.freshness[1], abs=1e-4)
+    if taste is EUT:
+        virtual = 1 - 0.5 / 1.1 + 0.5 / 1.1 - 0.45 / 3  # of both together
+        assert menu.freshness == pytest.approx([4 * 0.55 / virtual - 1] * 2 + [11], abs=1e-3)
+
+
 def test_free_rewards_under_all_constraints_gain_nothing() -> None:
     """SLSQP over freshness and rewards with every IR and IC spelled out finds the reduced problem's value."""
     theta = np.array(THREE.types)

@@ -86,7 +86,7 @@ def test_a_small_angle_does_not_drown_in_rounding() -> None:
     for_w = np.zeros(50)
     for_w[:2] = w[1], -w[0]
     angle = 1e-9 * np.linalg.norm(for_w) / np.linalg.norm(w)
-    assert measured([1e-9 * for_w], w)[0, 0] == pytest.approx(angle**2 / 2, rel=1e-6)
+    assert measured([1e-9 * for_w], w)[0, 0] == pytest.approx(angle**2 / 2, rel=1e-6, abs=0)
     assert measured([-3 * w, w], w)[:, 0].tolist() == pytest.approx([2, 0])
 
 
@@ -110,11 +110,15 @@ def test_clients_who_agree_exactly_are_all_kept(updates: np.ndarray) -> None:
 
 
 def test_one_entry_more_or_less_than_the_median_is_no_offence() -> None:
-    updates = np.tile(np.linspace(-1, 1, 40), (9, 1))
-    updates[4, np.abs(updates[4]).argmin()] *= -1
-    verdict = Mesas().judge(updates, np.ones(40))
-    assert verdict.values[4, 2] != verdict.values[0, 2]
-    assert "COUNT" not in verdict.reasons[4]
+    """Equal in every metric but COUNT, by one; a difference of eight is an offence."""
+    rest = [0.1, 3.0, -3.0, -0.1]
+    for times, kept in ((1, True), (8, False)):
+        updates = np.tile([1.0, 1.0, -2.0] * times + rest, (9, 1))
+        updates[4, : 3 * times] *= -1
+        verdict = Mesas().judge(updates, np.ones(updates.shape[1]))
+        assert verdict.values[4] == pytest.approx(verdict.values[0] - [0, 0, times, 0, 0, 0])
+        assert verdict.kept.tolist() == [k != 4 or kept for k in range(9)]
+        assert verdict.reasons[4] == ("" if kept else "COUNT is 8 robust deviations from the median")
 
 
 @settings(max_examples=25, deadline=None)
