@@ -127,7 +127,8 @@ def _mass(x: Floats) -> Floats:
 def _composed(kappa: float, step: _Step, steps: int) -> float:
     """Power at level kappa of the likelihood-ratio test of `steps` independent releases."""
     lowest, highest = step.ends()
-    highest = min(highest, -math.log(kappa) + math.log(steps) + CERTAIN)  # beyond it an image is as good as known
+    beyond = -math.log(kappa) + math.log(steps) + CERTAIN  # an image is as good as known, or as good as absent
+    lowest, highest = max(lowest, -beyond), min(highest, beyond)
     width = (highest - lowest) / COARSE
     ratios, absent, present = _grid(step, width, lowest, highest)
     with np.errstate(divide="ignore"):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, reduce
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from gibench.composition import composed
 from gibench.defenses import PLACES, Defense, Exposure, Place, Source
 from gibench.draws import Draws
 from gibench.errors import InputError
-from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View, same_guess, same_image, same_update
+from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -224,7 +225,7 @@ class Stack(Defense):
         for i, part in enumerate(self.parts):
             own = replace(view, defense=part, studied=_under(i, view.studied))
             found.append(part.variant(name, own) if name in part.variants else part.match(own))
-        return reduce(_composed, found)
+        return reduce(composed, found)
 
 
 def stacked(parts: list[Defense]) -> Defense:
@@ -252,53 +253,6 @@ EXCLUSIVE = {
     "local": "set the local training",
 }
 """Hooks that only one part of a stack may have, and what it does there."""
-
-
-LABELS = ("given", "inferred", "joint")  # from what a defense leaves readable to what it does not
-
-
-def _composed(first: Match, then: Match) -> Match:
-    def inputs(x: Tensor, draws: Draws) -> Tensor:
-        return then.input_map(first.input_map(x, draws.at(0)), draws.at(1))
-
-    def transform(update: Update, draws: Draws) -> Update:
-        return then.transform(first.transform(update, draws.at(0)), draws.at(1))
-
-    weight = dict(first.weight or {})
-    weight |= {name: weight.get(name, 1.0) * w for name, w in (then.weight or {}).items()}
-    gradient = first if first.gradient is not None else then
-    neither = first.input_map is same_image and then.input_map is same_image
-    plain = first.transform is same_update and then.transform is same_update
-    return Match(
-        distance=then.distance if then.distance != "cos" else first.distance,
-        labels=max(first.labels, then.labels, key=LABELS.index),
-        linear=first.linear and then.linear,
-        mask=_both(first.mask, then.mask),
-        weight=weight or None,
-        size=max(first.size, then.size),
-        input_map=same_image if neither else inputs,
-        example=first.example or then.example,
-        extra=gradient.extra,
-        gradient=gradient.gradient,
-        penalty=gradient.penalty,
-        transform=same_update if plain else transform,
-        draws=max(first.draws, then.draws),
-        range=first.range or then.range,
-        rounds="apart" if "apart" in (first.rounds, then.rounds) else "mean",
-        post=_chain(then.post, first.post),
-    )
-
-
-def _both(a: Update | None, b: Update | None) -> Update | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return {name: None if m is None or b[name] is None else m * cast(Tensor, b[name]) for name, m in a.items()}
-
-
-def _chain(first: Callable[[Tensor], Tensor], then: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    if first is same_guess or then is same_guess:
-        return then if first is same_guess else first
-    return lambda x: then(first(x))
 
 
 def _shown(part: Defense, images: Images, draws: Draws) -> Images:

@@ -83,6 +83,8 @@ def test_tiny_sigmas_bound_nothing(sigma: float, rate: float, steps: int) -> Non
     if sigma <= 0.1:
         never = (1 - rate) ** steps  # an image that took part is as good as known
         assert bound == pytest.approx(1 - never * (1 - 0.001), abs=1e-6)
+        assert rero_relaxed(0.001, sigma, rate, steps) == pytest.approx(bound, abs=1e-6)
+    assert 0.001 < rero_relaxed(0.001, sigma, rate, steps) <= bound + 1e-6
 
 
 def test_no_noise_bounds_nothing() -> None:
