@@ -35,6 +35,11 @@ class Autoencoder(nn.Module):
         out: Tensor = self.decode(self.encode(x))
         return out
 
+    def logits(self, x: Tensor) -> Tensor:
+        """What the last sigmoid of `forward` is applied to."""
+        out: Tensor = self.decode[:-1](self.encode(x))
+        return out
+
 
 class Perturber(nn.Module):
     """Latent and noise (n, 2d, h, w) -> `out` latent-shaped maps (n, out * d, h, w)."""

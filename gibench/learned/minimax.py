@@ -106,13 +106,26 @@ def errors(adversaries: nn.ModuleList, sent: Tensor, x: Tensor) -> Tensor:
 
 
 def learn_autoencoder(transform: Maps, images: Images, epochs: int, draws: Draws) -> None:
-    """Least squares in place, then frozen."""
-    ae = transform.autoencoder
+    """Least squares in place, then frozen.
 
-    def loss(chosen: Tensor, _: Draws) -> Tensor:
-        return F.mse_loss(ae(images.x[chosen]), images.x[chosen])
+    On nearly black images that can end with black for all of them, where the last sigmoid is flat. What does no better
+    than the mean image is learned again by the cross-entropy of grey values, whose gradient stays.
+    """
+    ae, x = transform.autoencoder, images.x
+    first = {name: value.clone() for name, value in ae.state_dict().items()}
 
-    minimise(ae.parameters(), loss, len(images.x), epochs=epochs, lr=2e-3, draws=draws)
+    def squared(chosen: Tensor, _: Draws) -> Tensor:
+        return F.mse_loss(ae(x[chosen]), x[chosen])
+
+    def entropy(chosen: Tensor, _: Draws) -> Tensor:
+        return F.binary_cross_entropy_with_logits(ae.logits(x[chosen]), x[chosen])
+
+    minimise(ae.parameters(), squared, len(x), epochs=epochs, lr=2e-3, draws=draws)
+    with torch.no_grad():
+        error = torch.stack([(ae(part) - part).square().mean() for part in x.split(256)]).mean()
+    if not bool(error < (x - x.mean(0)).square().mean()):
+        ae.load_state_dict(first)
+        minimise(ae.parameters(), entropy, len(x), epochs=epochs, lr=2e-3, draws=draws)
     ae.requires_grad_(False)
 
 

@@ -549,3 +549,32 @@ def test_inside_it_is_attacked_where_a_message_does_not_tell_the_noise(digits: P
     if "prune" not in after:
         match = INSIDE.match(view)
         assert (match.extra is None, match.gradient is None) == (("local" in after), ("local" in after))
+
+
+def test_nearly_black_images_are_not_all_sent_as_black(digits: Parts) -> None:
+    """Least squares alone ends there: a sigmoid that is flat has no gradient."""
+    dark = Images(digits.aux.x[:256] * (digits.aux.x[:256] > 0.9), digits.aux.y[:256])
+    fitted = build("defenses", "latent_perturb(rho=0)").fit(dark, Draws(("dark",)))
+    alone = Batch(dark.x[:64].unsqueeze(1), dark.y[:64].unsqueeze(1))
+    sent = fitted.images(alone, Draws(("sent",), range(64))).x.squeeze(1)
+    error = (sent - dark.x[:64]).square().mean()
+    assert error < (dark.x[:64] - dark.x[:64].mean(0)).square().mean()
+
+
+@pytest.mark.parametrize(("flat", "games"), [(0, 1), (1, 2), (9, 3)])
+def test_a_game_that_ends_with_one_picture_for_all_is_played_again(
+    few_aux: Images, monkeypatch: pytest.MonkeyPatch, flat: int, games: int
+) -> None:
+    played = []
+
+    def play(self: Minimax, transform: nn.Module, images: Images, draws: Draws) -> None:
+        played.append(draws.seed())
+        if len(played) <= flat:
+            transform.up.requires_grad_(False)  # type: ignore[union-attr]
+            for parameter in transform.parameters():
+                parameter.zero_()
+
+    monkeypatch.setattr(Minimax, "play", torch.no_grad()(play))
+    fitted = build("defenses", 'latent_perturb(kind="code")').fit(few_aux, Draws(("again",)))
+    assert len(set(played)) == games
+    assert all(bool((value == 0).all()) for value in fitted.state.values()) == (flat == 9)
