@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import synthetic_results as made
-from matched_results import DP, PRUNE, Folder, images, matched
+from invented_matches import DP, PRUNE, two_targets
+from results_folder import Folder, images
 
 from gibench.listing import known
 from gibench.report import as_html
@@ -36,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     origin = {"commit": "abc123", "cpu": "some cpu", "versions": {"torch": "2.14"}, "python": "3.11"}
     folder = Folder(origin, images(made.cells()))
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(as_html(matched(), folder, known()), encoding="utf-8")
+    file.write_text(as_html(two_targets(), folder, known()), encoding="utf-8")
     return file.as_uri()
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic_results as made
-from matched_results import DP, Folder, images, matched
+from invented_matches import DP, two_targets
+from results_folder import Folder, images
 
 from gibench.cli import _suite
 from gibench.grid import cells
@@ -76,7 +77,7 @@ def test_embedded_data_survives_every_text() -> None:
 
 
 def test_nothing_is_loaded_from_anywhere() -> None:
-    page = as_html(matched(), Folder({}, images(made.cells())))
+    page = as_html(two_targets(), Folder({}, images(made.cells())))
     found = Elements(page)
     assert not found.of("link")
     assert not [a for _, a in found.found if a.get("src") or (a.get("href") or "#")[0] != "#"]
@@ -88,11 +89,11 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 def test_equal_results_give_equal_pages() -> None:
     folder = Folder({}, images(made.cells()))
-    assert as_html(matched(), folder) == as_html(matched(), folder)
+    assert as_html(two_targets(), folder) == as_html(two_targets(), folder)
 
 
 def test_tables_say_what_they_are_to_a_screen_reader() -> None:
-    found = Elements(as_html(matched()))
+    found = Elements(as_html(two_targets()))
     assert {attributes.get("scope") for attributes in found.of("th")} == {"col", "row"}
     assert all(attributes.get("type") for attributes in found.of("button"))
     assert found.of("html")[0]["lang"] == "en"
@@ -103,7 +104,7 @@ def test_tables_say_what_they_are_to_a_screen_reader() -> None:
 
 
 def test_filters_know_families_places_and_targets() -> None:
-    results = matched()
+    results = two_targets()
     page = Elements(as_html(results, None, known()))
     rows = {a["data-defense"]: a for a in page.of("tr") if a.get("data-defense")}
     assert rows[DP]["data-family"] == "dpsgd"

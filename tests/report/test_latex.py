@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import synthetic_results as made
-from matched_results import matched
+from invented_matches import two_targets
 
 from gibench.report import render
 from gibench.report.best import best, front
@@ -37,7 +37,7 @@ def nasty() -> made.Results:
 
 
 def test_every_row_has_a_cell_per_column() -> None:
-    latex = render(matched(), "latex")
+    latex = render(two_targets(), "latex")
     columns = re.findall(r"\\begin\{tabular\}\{@\{\}(?:p\{[^}]*\})?(.*)@\{\}\}", latex)
     assert len(columns) == 2
     assert {len(row) for row in rows(latex)} == {12, 8}
@@ -97,7 +97,7 @@ def test_nothing_foreign_is_a_command() -> None:
 
 
 def test_targets_are_met_or_say_why_not() -> None:
-    found = [row for row in rows(render(matched(), "latex")) if len(row) == 8][1:]
+    found = [row for row in rows(render(two_targets(), "latex")) if len(row) == 8][1:]
     assert [row[0] for row in found] == ["drop 0.05", "drop 0.05", "drop 0.01", "drop 0.01"]
     assert found[0][2:5] == ["sigma = 0.1", "0.840", "0.850 ± 0.004"]
     assert found[0][5].startswith(r"\textbf{18.0 [")
@@ -122,7 +122,7 @@ def test_attacks_have_tables_of_their_own() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 @pytest.mark.parametrize("by", ["defense", "attack"])
 def test_it_compiles(by: str, tmp_path: Path) -> None:
-    for name, results in (("plain", matched()), ("nasty", nasty()), ("nothing", made.nothing())):
+    for name, results in (("plain", two_targets()), ("nasty", nasty()), ("nothing", made.nothing())):
         latex = render(results, "latex", by)
         packages = "\n".join(line.lstrip("% ") for line in latex.splitlines() if line.startswith("% "))
         (tmp_path / f"{name}.tex").write_text(DOCUMENT % (packages, latex))
