@@ -28,7 +28,7 @@ def tabular(columns: str, heads: Sequence[str], rows: Iterable[Sequence[str]], r
 def floating(table: str, caption: str, label: str, notes: Sequence[str]) -> str:
     return "\n".join(
         [
-            FLOAT + "[tbp]",
+            FLOAT + "[htbp]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{caption}}}",
             rf"\label{{{label}}}",
