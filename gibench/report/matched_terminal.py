@@ -22,8 +22,8 @@ from gibench.report.matched import (
 from gibench.report.matched_lines import COLUMNS, MatchedLine, by_target
 
 STYLES = {BETTER: "green", WORSE: "bold red"}
-NARROW = ["utility\nvalid.", "\ntest", "obliv.\ndB", "worst\ndB", "\nat", "top 10 %\ndB", "\nSSIM", "\nMSE"]
-NARROW += ["attack\nacc.", "recog-\nnised", "\nrank"]
+HEADS = ["utility\nvalid.", "\ntest", "obliv.\ndB", "worst\ndB", "\nat", "top 10 %\ndB", "\nSSIM", "\nMSE"]
+HEADS += ["attack\nacc.", "recog-\nnised", "\nrank"]
 
 
 def print_matched(shown: MatchedReport, console: Console) -> None:
@@ -83,7 +83,7 @@ def _relative(effect: Effect) -> Text:
 def _families(table: MatchedTable) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     grid.add_column("\ndefense", min_width=14, overflow="fold")
-    for column, head in zip(COLUMNS, NARROW, strict=True):
+    for column, head in zip(COLUMNS, HEADS, strict=True):
         grid.add_column(head, justify="left" if column == "checkpoint" else "right", no_wrap=True)
     for part in by_target(table.rows):
         grid.add_row(Text(f"{part.target}\n{part.aim}", style="bold"))
