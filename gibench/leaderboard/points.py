@@ -35,7 +35,7 @@ def points(results: Results, board: pd.DataFrame) -> pd.DataFrame:
     Every target begins with the families `prior_only` (the floor: the prior against undefended clients) and `none`.
     board: the leaderboard of the same results. A match in no attacked setting has empty texts and batch 0.
     """
-    matches = _matches(results)
+    matches = recorded(results)
     settings = board[TABLE].drop_duplicates()
     found: list[dict[str, Any]] = []
     for (dataset, model, training), asked in matches.groupby(TRAINED, sort=False):
@@ -58,7 +58,7 @@ def worst_row(rows: pd.DataFrame) -> pd.Series:
     return (known if len(known) else rows).sort_values("psnr", ascending=False, kind="stable").iloc[0]
 
 
-def _matches(results: Results) -> pd.DataFrame:
+def recorded(results: Results) -> pd.DataFrame:
     """The recorded matches; a defense that was not found is the empty text, a number that is not known is null."""
     listed = pd.DataFrame(results.grid.get("matches", []), dtype=object)
     listed = listed.rename(columns={"utility": "utility_val"}).reindex(columns=[*TRAINED, "target", "family", *MATCH])

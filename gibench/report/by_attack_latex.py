@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gibench.leaderboard.columns import WORST
 from gibench.report.by_attack import LEGEND, AttackLine, AttackTable, Score, attack_report, is_floor
-from gibench.report.latex import FLOATS, NEEDS, floating, listed, remark, tabular
+from gibench.report.latex_tables import NEEDS, floating, listed, remark, spaced, tabular
 from gibench.report.latex_text import escaped, spec
 from gibench.report.tables import EMPTY
 from gibench.report.text import decimals, percent, seconds, span
@@ -19,14 +19,11 @@ if TYPE_CHECKING:
 def attacks_as_latex(results: Results) -> str:
     """The report as LaTeX tables to be included; the first lines name the packages that they need."""
     shown = attack_report(results)
-    parts = [NEEDS]
-    for number, table in enumerate(shown.tables, 1):
-        parts += [r"\clearpage"] if number % FLOATS == 0 else []
-        parts.append(_table(table, shown.title, number))
+    parts = [NEEDS, *(_table(table, shown.title, number) for number, table in enumerate(shown.tables, 1))]
     parts += [listed([f"{name} = {text}" for name, text in shown.specs.items()])] if shown.specs else []
     parts += [listed(shown.notes)] if shown.notes else []
     parts.append(remark(LEGEND if shown.tables else EMPTY))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(spaced(parts)) + "\n"
 
 
 def _table(table: AttackTable, title: str, number: int) -> str:

@@ -1,4 +1,4 @@
-"""What a report says first of a suite with matched utility: who leaks less at equal accuracy, before it is text."""
+"""What a report says first of a suite with matched utility: who leaks less at equal accuracy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gibench.leaderboard.columns import OBLIVIOUS, PRIOR, UNDEFENDED, WORST, entry
+from gibench.leaderboard.columns import OBLIVIOUS, WORST, entry
 from gibench.leaderboard.matched import compare
 from gibench.leaderboard.points import TABLE, has_matches
+from gibench.report.matched_lines import name, remark
 from gibench.report.tables import setting_title
-from gibench.report.text import one_line
+from gibench.report.text import one_line, signed_percent, span
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -27,6 +28,7 @@ CLAIM = (
     "MSE than two baselines at about 90 % client accuracy. That is about another implementation, of which only the "
     "abstract was available; a difference from it is neither a replication nor its failure."
 )
+HEADLINE, AS_IT_RAN = "At matched utility", "Every defense as it ran"
 READING = (
     "How to read it: every defense was tuned to the same utility on validation images before it was attacked (a target "
     "of drop 0.01 is one point below no defense; retain 0.95 keeps that share of what no defense has over chance; "
@@ -51,6 +53,23 @@ class Effect:
     relative_low: float = math.nan
     relative_high: float = math.nan
     verdict: str = "-"
+
+    @property
+    def points(self) -> str:
+        return signed_percent(self.change, "")
+
+    @property
+    def points_span(self) -> str:
+        """In brackets; empty where it is not known."""
+        return span(100 * self.low, 100 * self.high, before="")
+
+    @property
+    def percent(self) -> str:
+        return signed_percent(self.relative)
+
+    @property
+    def percent_span(self) -> str:
+        return span(100 * self.relative_low, 100 * self.relative_high, before="")
 
 
 @dataclass(frozen=True)
@@ -93,25 +112,6 @@ def matched_report(results: Results) -> MatchedReport | None:
         here = found.pairs[(found.pairs[TABLE] == first[TABLE]).all(axis=1)]
         tables.append(MatchedTable(setting_title(first), list(_duels(rows, here)), rows))
     return MatchedReport(_summary([duel for table in tables for duel in table.duels]), tables)
-
-
-def remark(row: pd.Series) -> str:
-    """What stands beside the name of a family: its solved knob, or why it has none."""
-    if row["status"] not in ("matched", "undefended", "floor"):
-        return told(row)
-    if row["family"] in (PRIOR, UNDEFENDED):
-        return "(no update)" if row["family"] == PRIOR else "(undefended)"
-    return "" if math.isnan(row["value"]) else one_line(f"{row['knob']} = {row['value']:.6g}")
-
-
-def told(row: pd.Series) -> str:
-    """The status and what else there is to say of it, once."""
-    status, reason = one_line(row["status"]), one_line(row["reason"])
-    return reason if reason.startswith(status) else f"{status}: {reason}".rstrip(": ")
-
-
-def name(row: pd.Series) -> str:
-    return "prior only" if row["family"] == PRIOR else one_line(row["family"])
 
 
 def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
@@ -177,8 +177,3 @@ def _counted(effects: list[Effect], points: bool) -> str:
     known = sorted(size for size in sizes if not math.isnan(size))
     ends = list(dict.fromkeys(signed_percent(size, "") for size in known[:1] + known[-1:]))
     return ", ".join(said) + (f" ({' to '.join(ends)}{' points' if points else ' %'})" if ends else "")
-
-
-def signed_percent(value: float, unit: str = "%") -> str:
-    """A share as percent, or as points, with its sign."""
-    return "-" if math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}{unit}"

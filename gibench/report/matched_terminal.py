@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gibench.report.matched import (
+    AS_IT_RAN,
     BETTER,
     CLAIM,
+    HEADLINE,
     READING,
     WORSE,
     Duel,
     Effect,
     MatchedReport,
-    name,
-    remark,
-    signed_percent,
+    MatchedTable,
 )
-from gibench.report.text import decimals, one_line, percent, span
+from gibench.report.matched_lines import COLUMNS, MatchedLine, by_target
 
 STYLES = {BETTER: "green", WORSE: "bold red"}
+HEADS = ["utility\nvalid.", "\ntest", "obliv.\ndB", "worst\ndB", "\nat", "top 10 %\ndB", "\nSSIM", "\nMSE"]
+HEADS += ["attack\nacc.", "recog-\nnised", "\nrank"]
 
 
 def print_matched(shown: MatchedReport, console: Console) -> None:
     """Headline, claims, and per setting the duels and all families, in the console's width."""
     console.print()
-    console.print(Text("At matched utility", style="bold"))
+    console.print(Text(HEADLINE, style="bold"))
     for line in shown.summary:
         console.print(Text(f"- {line}"))
     console.print(Text(CLAIM, style="dim"))
@@ -37,11 +38,11 @@ def print_matched(shown: MatchedReport, console: Console) -> None:
         console.print(Text(table.title, style="bold cyan"))
         if table.duels:
             console.print(_duels(table.duels))
-        console.print(_families(table.rows))
+        console.print(_families(table))
     console.print()
     console.print(Text(READING, style="dim"))
     console.print()
-    console.print(Text("Every defense as it ran", style="bold"))
+    console.print(Text(AS_IT_RAN, style="bold"))
 
 
 def _duels(duels: list[Duel]) -> Table:
@@ -60,11 +61,11 @@ def _duels(duels: list[Duel]) -> Table:
                 grid.add_row(Text(f"{label}\n{duel.missing}"), Text("-"), Text("-"), Text("-"), Text("-"))
             continue
         accuracy, mse = duel.accuracy, duel.mse
-        points = (_verdict(accuracy), signed_percent(accuracy.change, ""), _span(accuracy.low, accuracy.high, 100))
+        points = (accuracy.points, ("\n" + accuracy.points_span, "dim"))
         grid.add_row(
             Text(label),
             Text(f"{duel.attacker}\nn = {duel.n}"),
-            Text.assemble(points[0], " ", points[1], ("\n" + points[2], "dim")),
+            Text.assemble(_verdict(accuracy), " ", *points),
             _relative(accuracy),
             Text.assemble(_verdict(mse), " ", _relative(mse)),
         )
@@ -76,42 +77,22 @@ def _verdict(effect: Effect) -> Text:
 
 
 def _relative(effect: Effect) -> Text:
-    shown = signed_percent(effect.relative)
-    return Text.assemble(shown, ("\n" + _span(effect.relative_low, effect.relative_high, 100), "dim"))
+    return Text.assemble(effect.percent, ("\n" + effect.percent_span, "dim"))
 
 
-def _span(low: float, high: float, scale: float) -> str:
-    return span(scale * low, scale * high, before="")
-
-
-def _families(rows: pd.DataFrame) -> Table:
+def _families(table: MatchedTable) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     grid.add_column("\ndefense", min_width=14, overflow="fold")
-    heads = ["utility\nvalid.", "\ntest", "obliv.\ndB", "worst\ndB", "\nat", "top 10 %\ndB", "\nSSIM", "\nMSE"]
-    for head in [*heads, "attack\nacc.", "recog-\nnised", "\nrank"]:
-        grid.add_column(head, justify="left" if head == "\nat" else "right", no_wrap=True)
-    for target, part in rows.groupby("target", sort=False):
-        goal = one_line(f"{part['measure'].iloc[0]} {percent(part['goal'].iloc[0], 1)}")
-        grid.add_row(Text(f"{one_line(target)}\n{goal}", style="bold"))
-        for number, (_, row) in enumerate(part.iterrows(), start=1):
-            grid.add_row(*_cells(row), end_section=number == len(part))
+    for column, head in zip(COLUMNS, HEADS, strict=True):
+        grid.add_column(head, justify="left" if column == "checkpoint" else "right", no_wrap=True)
+    for part in by_target(table.rows):
+        grid.add_row(Text(f"{part.target}\n{part.aim}", style="bold"))
+        for number, line in enumerate(part.lines, start=1):
+            grid.add_row(*_cells(line), end_section=number == len(part.lines))
     return grid
 
 
-def _cells(row: pd.Series) -> list[Text]:
-    lacks = "*" if row["reason"] and row["n"] else ""
-    said = remark(row)
-    return [
-        Text.assemble(name(row), ("\n" + said if said else "", "dim")),
-        Text(percent(row["utility_val"], 1)),
-        Text(percent(row["utility"], 1)),
-        Text(decimals(row["oblivious_psnr"], 1)),
-        Text.assemble(decimals(row["psnr"], 1) + lacks, (span(row["psnr_low"], row["psnr_high"], before="\n"), "dim")),
-        Text(one_line(row["checkpoint"]) or "-"),
-        Text(decimals(row["decile_psnr"], 1)),
-        Text(decimals(row["ssim"], 2)),
-        Text(decimals(row["mse"], 4)),
-        Text(percent(row["attacker_accuracy"])),
-        Text(percent(row["recognised_psnr"])),
-        Text(decimals(row["rank"], 0)),
-    ]
+def _cells(line: MatchedLine) -> list[Text]:
+    below = {"worst": line.interval}
+    said = [(line.name, line.remark), *((text, below.get(column, "")) for column, text in line.texts.items())]
+    return [Text.assemble(text, ("\n" + small if small else "", "dim")) for text, small in said]

@@ -27,6 +27,11 @@ def signed(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{round(value, 1) + 0.0:+.1f}".replace("+0.0", "0.0")
 
 
+def signed_percent(value: float, unit: str = "%") -> str:
+    """A share as percent, or as points, with its sign."""
+    return NOTHING if math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}{unit}"
+
+
 def span(low: float, high: float, before: str = " ") -> str:
     """An interval in brackets, to stand behind its mean; nothing where there is none."""
     return "" if math.isnan(low) or math.isnan(high) else f"{before}[{low:.1f}, {high:.1f}]"

@@ -15,7 +15,20 @@ FAMILIES = {
     "prune": "prune(p=0.9)",
     "clip": "clip(bound=0.1)",
 }
+DP, PRUNE = FAMILIES["dpsgd"], FAMILIES["prune"]
 LEVELS = {"latent_perturb": 28.0, "dpsgd": 34.0, "prune": 34.0, "clip": 40.0}
+
+KNOBS = {"dpsgd": "sigma", "prune": "p"}
+CURVES = [
+    {"dataset": "ihc", "model": "lenet", "training": "fedsgd", "family": "dpsgd", "knob": "sigma"}
+    | {"measure": "accuracy"}
+    | {
+        "points": [
+            {"value": v, "defense": f"dpsgd(sigma={v})", "utility": [u - 0.01, u + 0.01], "fitted": u}
+            for v, u in ((0.001, 0.9), (0.01, 0.88), (0.1, 0.851), (1.0, 0.5))
+        ]
+    }
+]
 
 
 def match(family: str, target: str = "drop 0.05", **fields: Any) -> dict[str, Any]:
@@ -63,3 +76,11 @@ def results(
 
 def with_rows(found: made.Results, rows: pd.DataFrame) -> made.Results:
     return made.Results(rows, found.clients, found.grid)
+
+
+def two_targets(**fields: Any) -> made.Results:
+    """The usual results of two families, matched at one target and one of them at another, with a curve."""
+    found = made.results(made.cells(), **fields)
+    matches = [match(family, knob=KNOBS[family]) for family in KNOBS]
+    matches += [match("dpsgd", "drop 0.01", knob="sigma", goal=0.89), unreachable("prune", "drop 0.01")]
+    return made.Results(found.rows, found.clients, found.grid | {"matches": matches, "curves": CURVES}, found.commit)

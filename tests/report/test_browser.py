@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import synthetic_results as made
-from matched_results import DP, PRUNE, Folder, images, matched
+from invented_matches import DP, LEVELS, PRUNE, match, two_targets
+from invented_matches import results as matched_results
+from results_folder import Folder, images
 
 from gibench.listing import known
 from gibench.report import as_html
@@ -36,7 +38,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     origin = {"commit": "abc123", "cpu": "some cpu", "versions": {"torch": "2.14"}, "python": "3.11"}
     folder = Folder(origin, images(made.cells()))
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(as_html(matched(), folder, known()), encoding="utf-8")
+    file.write_text(as_html(two_targets(), folder, known()), encoding="utf-8")
     return file.as_uri()
 
 
@@ -92,7 +94,9 @@ def test_filters_keep_the_undefended_and_are_in_the_address(opened) -> None:
     assert reader.names() == ["prior only", "none", DP, PRUNE]
     reader.page.get_by_label("target").select_option("drop 0.01")
     assert reader.names() == ["prior only", "none", DP]
-    assert reader.page.locator(".matched tbody tr:visible").count() == 2
+    lines = reader.page.locator(".families tr[data-defense]:visible")
+    assert [line.get_attribute("data-defense") for line in lines.all()] == ["none", "none", DP, "prune"]
+    assert "unreachable (best 0.81)" in lines.last.inner_text()
     reader.page.get_by_label("find a defense").fill("nothing like it")
     assert reader.page.get_by_text("Nothing is left by these filters.").is_visible()
     again = opened(reader.hash())
@@ -145,8 +149,43 @@ def test_a_point_and_a_matched_number_open_cells_too(opened) -> None:
     reader.page.keyboard.press("Enter")
     assert reader.page.get_by_role("dialog").is_visible()
     reader.page.keyboard.press("Escape")
-    reader.page.locator(".matched button").first.click()
-    assert f"on {DP}" in reader.page.get_by_role("dialog").inner_text()
+    title = reader.page.locator("#cell-title")
+    for place, opened_cell in (
+        (("none", 0, "worst"), "prior_only on none, init"),
+        (("none", 1, "worst"), "inverting_gradients on none, init"),
+        ((DP, 0, "worst"), f"adaptive_matching on {DP}, init"),
+        ((DP, 1, "worst"), f"adaptive_matching on {DP}, init"),
+        ((DP, 0, "oblivious"), f"prior_only on {DP}, init"),
+        ((PRUNE, 0, "oblivious"), f"inverting_gradients on {PRUNE}, init"),
+    ):
+        spec, which, attack = place
+        line = reader.page.locator(f".families tr[data-defense='{spec}']").nth(which)
+        line.get_by_role("button").nth(2 if attack == "oblivious" else 3).click()
+        assert opened_cell in title.inner_text()
+        reader.page.keyboard.press("Escape")
+
+
+def test_matched_utility_comes_first_and_follows_the_filters(chromium, tmp_path: Path) -> None:
+    matches = [match(family) for family in LEVELS] + [match("latent_perturb", "reach 0.9"), match("clip", "reach 0.9")]
+    elsewhere = [match("dpsgd", "retain 0.95", dataset="elsewhere")]
+    file = tmp_path / "matched.html"
+    file.write_text(as_html(matched_results(matches=matches + elsewhere)), encoding="utf-8")
+    reader = Reader(chromium.new_page(), file.as_uri())
+    headline, tables = reader.page.locator("#matched"), reader.page.locator("main > section[data-table]")
+    assert headline.bounding_box()["y"] < tables.first.bounding_box()["y"]
+    assert headline.locator(".setting:visible").count() == 2
+    assert headline.locator(".duels tbody tr:visible").count() == 1 + 4, "no rival is asked for at the other target"
+    reader.page.get_by_label("target").select_option("reach 0.9")
+    assert headline.locator(".setting:visible").count() == 1
+    assert headline.locator(".duels tbody tr:visible").count() == 0
+    assert headline.locator(".families tr[data-defense]:visible").count() == 4
+    reader.page.get_by_label("family").select_option("clip")
+    assert headline.locator(".families tr[data-defense]:visible").count() == 3
+    assert headline.locator(".families tr[data-defense]:visible td:last-child").all_inner_texts() == ["-", "-", "2"]
+    reader.page.get_by_role("button", name="Reset").click()
+    assert headline.locator(".families tr[data-defense]:visible").count() == 6 + 4 + 3
+    assert reader.complaints == []
+    reader.page.close()
 
 
 def test_every_attack_and_pictures_on_request(opened) -> None:

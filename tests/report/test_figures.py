@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic_results as made
-from matched_results import CURVES, DP, PRUNE, images, matched
+from invented_matches import CURVES, DP, PRUNE, two_targets
+from results_folder import images
 
 from gibench.errors import InputError
+from gibench.leaderboard.points import recorded
 from gibench.leaderboard.scores import scores
 from gibench.report.figures import figures
 from gibench.report.figures.canvas import saved
@@ -15,7 +17,7 @@ from gibench.report.figures.distributions import distributions, gains
 from gibench.report.figures.knobs import knobs
 from gibench.report.figures.tradeoff import tradeoff
 from gibench.report.tables import report
-from gibench.report.targets import targets
+from gibench.report.targets import met
 
 
 def read(name: str) -> dict:
@@ -24,7 +26,7 @@ def read(name: str) -> dict:
 
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_twice_the_same_bytes_without_dates(kind: str) -> None:
-    first, second = (figures(matched(), kind, read) for _ in range(2))
+    first, second = (figures(two_targets(), kind, read) for _ in range(2))
     assert first == second
     assert list(first) == [
         f"tradeoff-1-ihc-lenet-batch1.{kind}",
@@ -38,8 +40,11 @@ def test_twice_the_same_bytes_without_dates(kind: str) -> None:
 
 
 def test_points_of_the_trade_off_are_where_the_table_says() -> None:
-    table = report(matched()).tables[0]
-    axis = tradeoff(table, {DP, PRUNE}).axes[0]  # type: ignore[union-attr]
+    results = two_targets()
+    table = report(results).tables[0]
+    targets = met(table, recorded(results))
+    assert targets == {DP: ["drop 0.05", "drop 0.01"], PRUNE: ["drop 0.05"]}
+    axis = tradeoff(table, targets).axes[0]  # type: ignore[union-attr]
     points = {bar.get_label(): bar.lines[0] for bar in axis.containers}
     found = {name: (line.get_xdata()[0], line.get_ydata()[0]) for name, line in points.items()}
     assert found == {
@@ -53,7 +58,7 @@ def test_points_of_the_trade_off_are_where_the_table_says() -> None:
 
 
 def test_boxes_hold_the_gains_of_single_images() -> None:
-    results = matched()
+    results = two_targets()
     table, scored = report(results).tables[0], scores(results)
     lines = {line.name: line for line in table.lines}
     assert gains(table, lines[DP], scored) == pytest.approx([3.0] * 10)
@@ -62,16 +67,16 @@ def test_boxes_hold_the_gains_of_single_images() -> None:
     assert [label.get_text() for label in axis.get_yticklabels()] == ["none", DP, PRUNE]
 
 
-def test_knob_curves_show_measured_fitted_and_matched() -> None:
-    ((where, figure),) = knobs(CURVES, targets(matched()))
+def test_knob_curves_show_measured_fitted_and_two_targets() -> None:
+    ((where, figure),) = knobs(CURVES, recorded(two_targets()))
     assert where == "ihc-lenet-fedsgd"
     axis = figure.axes[0]
     assert axis.get_xscale() == "log"
     lines = {line.get_label(): line.get_xydata() for line in axis.lines}
-    assert np.allclose(lines["fitted"], [(0.001, 0.9), (0.01, 0.88), (0.1, 0.85), (1, 0.5)])
+    assert np.allclose(lines["fitted"], [(0.001, 0.9), (0.01, 0.88), (0.1, 0.851), (1, 0.5)])
     assert len(lines["measured"]) == 8
     diamonds = [line.get_xydata()[0] for line in axis.lines if line.get_marker() == "D"]
-    assert np.allclose(diamonds, [(0.1, 0.85)] * 2)
+    assert np.allclose(diamonds, [(0.1, 0.851)] * 2)
     assert {text.get_text() for text in axis.texts} == {"drop 0.05", "drop 0.01"}
 
 
@@ -98,5 +103,5 @@ def test_saving_leaves_the_global_settings_alone() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    saved(tradeoff(report(matched()).tables[0]), "svg")  # type: ignore[arg-type]
+    saved(tradeoff(report(two_targets()).tables[0]), "svg")  # type: ignore[arg-type]
     assert dict(matplotlib.rcParams) == before

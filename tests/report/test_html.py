@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic_results as made
-from matched_results import DP, Folder, images, matched
+from invented_matches import DP, PRUNE, match, two_targets, unreachable
+from results_folder import Folder, images
 
 from gibench.cli import _suite
 from gibench.grid import cells
@@ -56,9 +57,16 @@ def test_foreign_texts_are_never_markup() -> None:
     frame = made.rows(planned)
     folder = Folder({"commit": NASTY, "cpu": NASTY, "cell": {"attack": {"name": NASTY}}}, {})
     results = made.results(planned, frame[frame.cell != planned[4]["cell"]], commit=NASTY, damaged=[NASTY])
+    matches = [match(family, NASTY, dataset=NASTY, knob=NASTY, measure=NASTY) for family in ("dpsgd", "prune")]
+    matches += [unreachable("latent_perturb", NASTY) | {"dataset": NASTY, "reason": NASTY}]
+    matches += [match("dpsgd", NASTY + "2", dataset=NASTY) | {"family": "latent_perturb(" + NASTY}]
+    matches += [matches[1] | {"target": NASTY + "2"}]
+    results = replace(results, grid=results.grid | {"matches": matches})
     page = as_html(results, folder, {"defenses": {"none": {"place": NASTY, "summary": NASTY}}})
     plain = Elements(as_html(made.results(made.cells())))
     found = Elements(page)
+    for place in ("matched", "duels", "families"):
+        assert any(place in (a.get("id"), a.get("class")) for _, a in found.found), "what is tested is there"
     assert len(found.of("script")) == len(plain.of("script")) == 2
     assert not found.of("img")
     assert not any("onerror" in attributes for _, attributes in found.found)
@@ -76,7 +84,7 @@ def test_embedded_data_survives_every_text() -> None:
 
 
 def test_nothing_is_loaded_from_anywhere() -> None:
-    page = as_html(matched(), Folder({}, images(made.cells())))
+    page = as_html(two_targets(), Folder({}, images(made.cells())))
     found = Elements(page)
     assert not found.of("link")
     assert not [a for _, a in found.found if a.get("src") or (a.get("href") or "#")[0] != "#"]
@@ -88,12 +96,12 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 def test_equal_results_give_equal_pages() -> None:
     folder = Folder({}, images(made.cells()))
-    assert as_html(matched(), folder) == as_html(matched(), folder)
+    assert as_html(two_targets(), folder) == as_html(two_targets(), folder)
 
 
 def test_tables_say_what_they_are_to_a_screen_reader() -> None:
-    found = Elements(as_html(matched()))
-    assert {attributes.get("scope") for attributes in found.of("th")} == {"col", "row"}
+    found = Elements(as_html(two_targets()))
+    assert {attributes.get("scope") for attributes in found.of("th")} == {"col", "row", "rowgroup"}
     assert all(attributes.get("type") for attributes in found.of("button"))
     assert found.of("html")[0]["lang"] == "en"
     assert [a["name"] for a in found.of("select")] == ["family", "target"]
@@ -103,7 +111,7 @@ def test_tables_say_what_they_are_to_a_screen_reader() -> None:
 
 
 def test_filters_know_families_places_and_targets() -> None:
-    results = matched()
+    results = two_targets()
     page = Elements(as_html(results, None, known()))
     rows = {a["data-defense"]: a for a in page.of("tr") if a.get("data-defense")}
     assert rows[DP]["data-family"] == "dpsgd"
@@ -111,6 +119,34 @@ def test_filters_know_families_places_and_targets() -> None:
     assert rows[DP]["data-targets"] == "drop 0.05|drop 0.01"
     assert rows["none"]["data-targets"] == ""
     assert "place" not in [a["name"] for a in page.of("select")] or len(rows) > 2
+
+
+def test_matched_lines_know_where_their_cells_are() -> None:
+    page = Elements(as_html(two_targets(), None, known()))
+    lines = [a for a in page.of("tr") if "data-defense" in a and "data-targets" not in a]
+    assert [(a["data-defense"], a["data-checkpoint"], a["data-leak"]) for a in lines] == [
+        ("none", "init", "floor"),
+        ("none", "init", ""),
+        (DP, "init", ""),
+        (PRUNE, "init", ""),
+        ("none", "init", "floor"),
+        ("none", "init", ""),
+        (DP, "init", ""),
+        ("prune", "-", ""),
+    ]
+    assert [a["data-family"] for a in lines[:3]] == ["", "none", "dpsgd"]
+    assert lines[2]["data-place"] == "gradient"
+    assert [a["data-target"] for a in page.of("tbody") if "data-target" in a] == ["drop 0.05", "drop 0.01"]
+
+
+def test_matches_in_no_attacked_setting_open_nothing() -> None:
+    results = two_targets()
+    elsewhere = match("dpsgd", dataset="elsewhere")
+    text = as_html(replace(results, grid=results.grid | {"matches": [elsewhere]}))
+    (setting,) = [a for a in Elements(text).of("div") if a.get("class") == "setting"]
+    assert (setting["data-table"], setting["data-dataset"]) == ("-1", "elsewhere")
+    block = text[text.index('<section id="matched"') : text.index('<h2 class="part"')]
+    assert "<button" not in block
 
 
 def test_every_cell_says_what_it_was_and_where_it_comes_from() -> None:

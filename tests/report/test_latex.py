@@ -3,17 +3,22 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import synthetic_results as made
-from matched_results import matched
+from invented_matches import LEVELS, match, two_targets, unreachable
+from invented_matches import results as matched_results
 
 from gibench.report import render
 from gibench.report.best import best, front
+from gibench.report.latex_tables import spaced
 from gibench.report.latex_text import escaped, spec
 from gibench.report.tables import report
 
+MATCHES = [match(family) for family in LEVELS]
+MATCHES += [match("latent_perturb", "reach 0.9"), unreachable("dpsgd", "reach 0.9")]
 NASTY = r"\input{x}$a_b$ 100% & #1 {~^} <b> |é| 中 \\ " + '"q"'
 DOCUMENT = r"""\documentclass{article}
 \usepackage[margin=15mm]{geometry}
@@ -33,15 +38,22 @@ def nasty() -> made.Results:
     cells = [cell | {"dataset": NASTY} for cell in made.cells()]
     cells[4].update(status="skipped", reason=NASTY)
     frame = made.rows(cells)
-    return made.results(cells, frame[frame.cell != cells[4]["cell"]], commit=NASTY, damaged=[NASTY])
+    matches = [match(family, NASTY, dataset=NASTY, knob=NASTY) for family in ("dpsgd", "prune")]
+    ours = {"dataset": NASTY, "family": "latent_perturb(" + NASTY, "reason": NASTY}
+    matches += [unreachable("latent_perturb", NASTY) | ours, match("prune", NASTY + "2", dataset=NASTY)]
+    matches += [match("dpsgd", NASTY + "2") | ours]
+    found = made.results(cells, frame[frame.cell != cells[4]["cell"]], commit=NASTY, damaged=[NASTY])
+    return replace(found, grid=found.grid | {"matches": matches})
 
 
 def test_every_row_has_a_cell_per_column() -> None:
-    latex = render(matched(), "latex")
-    columns = re.findall(r"\\begin\{tabular\}\{@\{\}(?:p\{[^}]*\})?(.*)@\{\}\}", latex)
-    assert len(columns) == 2
-    assert {len(row) for row in rows(latex)} == {12, 8}
-    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 2
+    latex = render(matched_results(matches=MATCHES), "latex")
+    columns = re.findall(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", latex)
+    assert len(columns) == 4, "duels, two targets, every defense as it ran"
+    assert {len(row) for row in rows(latex)} == {10, 8, 12}, "a duel without numbers says why across three columns"
+    assert r"\multicolumn{3}{l@{}}{dpsgd: unreachable (best 0.81)}" in latex
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 4
+    assert len(set(re.findall(r"\\label\{.*?\}", latex))) == 4
     assert r"\usepackage{booktabs}" in latex
 
 
@@ -93,16 +105,27 @@ def test_nothing_foreign_is_a_command() -> None:
         text = render(nasty(), "latex", by)
         assert r"\input{x}" not in text
         assert "<b>" not in text
-        assert {len(row) for row in rows(text)} <= {12, 9}
+        assert {len(row) for row in rows(text)} <= {12, 10, 8, 9}
 
 
-def test_targets_are_met_or_say_why_not() -> None:
-    found = [row for row in rows(render(matched(), "latex")) if len(row) == 8][1:]
-    assert [row[0] for row in found] == ["drop 0.05", "drop 0.05", "drop 0.01", "drop 0.01"]
-    assert found[0][2:5] == ["sigma = 0.1", "0.840", "0.850 ± 0.004"]
-    assert found[0][5].startswith(r"\textbf{18.0 [")
-    assert found[1][6:] == ["$+11.0$", "HIGH"]
-    assert found[3][2:] == ["-", "0.880", "-", "-", "-", "unreachable (best 0.81)"]
+def test_what_has_rank_one_at_a_target_is_bold_and_the_caption_says_so() -> None:
+    latex = render(matched_results(matches=MATCHES), "latex").partition("Every defense as it ran")[0]
+    floats = [part for part in latex.split(r"\begin{table*}")[1:] if "rank 1" in part]
+    assert len(floats) == 2
+    for part, strong in zip(floats, (["latent_perturb"], ["latent_perturb"]), strict=True):
+        assert r"bold: rank 1 at this target" in part
+        bold = [row[0] for row in rows(part) if r"\textbf" in row[4] and row[11] == r"\textbf{1}"]
+        assert bold == [rf"\raggedright {spec(name)} strength = 1" for name in strong]
+        assert part.count(r"\textbf") == 2 * len(strong)
+
+
+def test_floats_do_not_pile_up() -> None:
+    parts = ["words", *["\\begin{table*}"] * 20]
+    assert [part for part in spaced(parts) if part != "\\clearpage"] == parts
+    run = 0
+    for part in spaced(parts):
+        run = 0 if part == "\\clearpage" else run + part.startswith("\\begin")
+        assert run <= 8
 
 
 def test_attacks_have_tables_of_their_own() -> None:
@@ -122,7 +145,12 @@ def test_attacks_have_tables_of_their_own() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 @pytest.mark.parametrize("by", ["defense", "attack"])
 def test_it_compiles(by: str, tmp_path: Path) -> None:
-    for name, results in (("plain", matched()), ("nasty", nasty()), ("nothing", made.nothing())):
+    for name, results in (
+        ("plain", two_targets()),
+        ("matched", matched_results(matches=MATCHES)),
+        ("nasty", nasty()),
+        ("nothing", made.nothing()),
+    ):
         latex = render(results, "latex", by)
         packages = "\n".join(line.lstrip("% ") for line in latex.splitlines() if line.startswith("% "))
         (tmp_path / f"{name}.tex").write_text(DOCUMENT % (packages, latex))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gibench.errors import suggest
+from gibench.leaderboard.points import recorded
 from gibench.leaderboard.scores import scores
 from gibench.report.figures.canvas import KINDS, saved
 from gibench.report.figures.distributions import distributions
@@ -15,7 +16,7 @@ from gibench.report.figures.pictures import strips
 from gibench.report.figures.tradeoff import tradeoff
 from gibench.report.gallery import gallery
 from gibench.report.tables import Table, report
-from gibench.report.targets import of, targets
+from gibench.report.targets import met
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,18 +45,17 @@ def check_kind(kind: str) -> None:
 
 
 def _drawn(results: Results, read: Callable[[str], Mapping[str, Any]] | None) -> Iterator[tuple[str, Figure]]:
-    shown, matched, scored = report(results), targets(results), scores(results)
+    shown, matches, scored = report(results), recorded(results), scores(results)
     pictures = list(gallery(results, shown, read)) if read else []
     for number, table in enumerate(shown.tables):
         name = _slug(number, table)
-        here = [(target, line.name) for target, line in of(table, matched) if line is not None]
         found = {
-            "tradeoff": tradeoff(table, {spec for _, spec in here}),
+            "tradeoff": tradeoff(table, met(table, matches)),
             "distributions": distributions(table, scored),
             "gallery": strips(table, [place for place in pictures if place.table == number]),
         }
         yield from ((f"{what}-{name}", figure) for what, figure in found.items() if figure is not None)
-    for where, figure in knobs(results.grid.get("curves") or [], matched):
+    for where, figure in knobs(results.grid.get("curves") or [], matches):
         yield f"knobs-{_safe(where)}", figure
 
 

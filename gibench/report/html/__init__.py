@@ -8,14 +8,17 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from gibench.leaderboard.points import recorded
 from gibench.report.html.embedded import embedded
-from gibench.report.html.page import Entries, page
+from gibench.report.html.entries import Entries
+from gibench.report.html.matched import block
+from gibench.report.html.page import page
 from gibench.report.html.payload import Source, payload
+from gibench.report.matched import matched_report
 from gibench.report.tables import report
-from gibench.report.targets import targets
 
 if TYPE_CHECKING:
     from gibench.store import Results
@@ -32,16 +35,20 @@ def as_html(results: Results, source: Source | None = None, entries: Entries | N
     entries: what is known of the entries of each kind, by name, as `gibench.listing` has it; without it no places.
     by: "attack" opens the tables with a line per attack from the start.
     """
-    shown, matched = report(results), targets(results)
+    shown, entries = report(results), entries or {}
     style, script = _text("page.css"), "\n".join(map(_text, SCRIPTS))
-    template = _environment().from_string(_text("page.html.j2"))
-    return template.render(
-        page=page(results, shown, matched, entries or {}),
-        data=embedded(payload(results, shown, source)),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        open=by == "attack",
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page(results, shown, recorded(results), entries),
+            matched=block(matched_report(results), shown.tables, entries),
+            data=embedded(payload(results, shown, source)),
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+            open=by == "attack",
+        )
     )
 
 
@@ -57,7 +64,12 @@ def _digest(text: str) -> str:
 @cache
 def _environment() -> Environment:
     return Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FunctionLoader(_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 

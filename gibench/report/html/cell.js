@@ -3,17 +3,17 @@ const dialog = document.getElementById("cell");
 const ATTACK_HEADS = ["PSNR dB [95 %]", "SSIM", "MSE", "attack acc.", "identified", "labels", "sent dB", "floor dB", "undef. dB", "s/image"];
 const PSEUDO = ["worst", "oblivious"];
 
-function openAt(section, row, attack) {
-  const table = Number(section.dataset.table);
-  const floor = row.dataset.leak === "floor";
-  const here = data.attacks[table].filter(
-    (line) => line.p !== null && !PSEUDO.includes(text(line.a)) && (floor ? line.f : text(line.d) === row.dataset.defense && text(line.c) === row.dataset.checkpoint),
-  );
+// row: of a table's line, with its defense and checkpoint; the floor of a table is any prior in it.
+function openAt(table, row, attack) {
+  const { defense, checkpoint, leak } = row.dataset;
+  const floor = leak === "floor";
+  const fits = (line) => (floor && checkpoint === "-") || (text(line.d) === defense && text(line.c) === checkpoint);
+  const here = data.attacks[table].filter((line) => line.p !== null && !PSEUDO.includes(text(line.a)) && (!floor || line.f) && fits(line));
   const fitting = here.filter((line) => attack !== "oblivious" || !line.k || line.f);
   const best = (fitting.length ? fitting : here).sort((one, other) => other.p - one.p)[0];
   const cell = best && data.cells.find((one) => one.t === table && one.d === best.d && one.c === best.c && one.a === best.a);
   if (cell) show(cell.id);
-  else showNothing(row.dataset.defense);
+  else showNothing(defense);
 }
 
 function openAttack(table, line) {

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+import pandas as pd
 
-from gibench.leaderboard.columns import OBLIVIOUS, PRIOR, WORST, entry
-from gibench.registry import summands
+from gibench.leaderboard.columns import OBLIVIOUS, PRIOR, WORST
 from gibench.report.best import RULE, best, front
 from gibench.report.headline import Line
+from gibench.report.html.entries import Entries, broken, family, place, summary
 from gibench.report.tables import EMPTY, LEGEND, Report, Table
-from gibench.report.targets import Target, of
+from gibench.report.targets import met
 from gibench.report.text import decimals, one_line, percent, signed, span
 
 if TYPE_CHECKING:
     from gibench.store import Results
 
-Entries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 FILTERS = ("dataset", "model", "threat", "family", "place", "target")
 HEADS = [
     ("defense", "defense", "The defense, and what differential privacy promises for it"),
@@ -65,15 +63,15 @@ class Row:
     front: bool
 
 
-def page(results: Results, shown: Report, matched: Sequence[Target], entries: Entries) -> dict[str, Any]:
-    """Everything that the template reads."""
-    tables = [_table(number, table, matched, entries) for number, table in enumerate(shown.tables)]
+def page(results: Results, shown: Report, matches: pd.DataFrame, entries: Entries) -> dict[str, Any]:
+    """What the template reads of the tables. matches: the targets that were recorded, for tags and a filter."""
+    tables = [_table(number, table, met(table, matches), entries) for number, table in enumerate(shown.tables)]
     rows = [row for table in tables for row in table["rows"] if row.line.leak != "floor"]
     options = {
         **{name: _once(table[name] for table in tables) for name in ("dataset", "model", "threat")},
         "family": _once(row.family for row in rows),
         "place": _once(row.place for row in rows),
-        "target": _once(target.target for target in matched),
+        "target": _once(map(one_line, matches["target"])),
     }
     suite = results.grid.get("suite", {})
     return {
@@ -88,52 +86,34 @@ def page(results: Results, shown: Report, matched: Sequence[Target], entries: En
         "legend": LEGEND.removeprefix("How to read it: ") if tables else EMPTY,
         "broken": broken,
         "rule": RULE.removeprefix("bold: "),
-        "decimals": decimals,
-        "signed": signed,
     }
 
 
-def family(spec: str) -> str:
-    """`a(x=1) + b` -> `a + b`."""
-    return " + ".join(entry(part) for part in summands(spec))
-
-
-def broken(spec: str) -> Markup:
-    """A spec that may go on in the next line after a bracket or a comma."""
-    return Markup("<wbr>").join(re.split(r"(?<=[(,])", spec))
-
-
-def _table(number: int, table: Table, matched: Sequence[Target], entries: Entries) -> dict[str, Any]:
+def _table(number: int, table: Table, targets: Mapping[str, list[str]], entries: Entries) -> dict[str, Any]:
     first = table.rows.iloc[0]
-    pairs = of(table, matched)
-    met: dict[str, list[str]] = {}
-    for target, line in pairs:
-        if line is not None:
-            met.setdefault(line.name, []).append(target.target)
     marks = zip(table.lines, best(table.lines), front(table.lines), strict=True)
     return {
         "id": number,
         "title": table.title,
         **{name: one_line(first[name]) for name in ("dataset", "model", "threat")},
-        "rows": [_row(table, *mark, met, entries) for mark in marks],
+        "rows": [_row(table, *mark, targets, entries) for mark in marks],
         "notes": table.notes,
-        "pairs": pairs,
+        "matched": bool(targets),
     }
 
 
 def _row(
-    table: Table, line: Line, is_best: bool, is_front: bool, met: Mapping[str, list[str]], entries: Entries
+    table: Table, line: Line, is_best: bool, is_front: bool, targets: Mapping[str, list[str]], entries: Entries
 ) -> Row:
-    known = entries.get("defenses", {})
-    names = [entry(part) for part in summands(line.name)] if line.leak != "floor" else []
+    spec = line.name if line.leak != "floor" else ""
     raised = table.rows[(table.rows["defense"].map(one_line) == line.name) & (table.rows["flags"] != "")]
     return Row(
         line=line,
         numbers=_numbers(line),
-        family=" + ".join(names),
-        place=" + ".join(dict.fromkeys(known[name]["place"] for name in names if name in known)),
-        summary=" + ".join(known[name]["summary"] for name in names if name in known),
-        targets=met.get(line.name, []),
+        family=family(spec),
+        place=place(spec, entries),
+        summary=summary(spec, entries),
+        targets=targets.get(spec, []),
         flags=_once(one_line(f"{flag.checkpoint}, {flag.attack}: {flag.flags}") for flag in raised.itertuples()),
         best=is_best,
         front=is_front,

@@ -84,9 +84,9 @@ function mark(section, point, cx, cy) {
   const said = `${defense}: accuracy ${(point.x * 100).toFixed(1)}%, gain ${point.y.toFixed(1)} dB, leak ${leak}`;
   const link = drawn("a", { class: `leak-${leak}`, tabindex: "0", role: "button", "aria-label": said });
   link.append(drawn("title", {}, said + (targets ? `, matched at ${targets.split("|").join(", ")}` : "")), shape);
-  link.addEventListener("click", () => openAt(section, point.row, "worst"));
+  link.addEventListener("click", () => openAt(Number(section.dataset.table), point.row, "worst"));
   link.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") event.preventDefault(), openAt(section, point.row, "worst");
+    if (event.key === "Enter" || event.key === " ") event.preventDefault(), openAt(Number(section.dataset.table), point.row, "worst");
   });
   return link;
 }

@@ -21,15 +21,17 @@ for (const section of sections) {
   section.querySelector(".board").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
-    if (button.dataset.attack) openAt(section, button.closest("tr"), button.dataset.attack);
+    if (button.dataset.attack) openAt(Number(section.dataset.table), button.closest("tr"), button.dataset.attack);
     else sortBy(button.closest("th").dataset.column);
-  });
-  section.querySelector(".matched")?.addEventListener("click", (event) => {
-    const name = event.target.closest("button")?.dataset.of;
-    if (name) openAt(section, rowsOf(section).find((row) => row.dataset.defense === name), "worst");
   });
   section.querySelector(".pictures").addEventListener("toggle", () => gallery(section));
   section.querySelector(".attacks").addEventListener("toggle", () => attacks(section));
+}
+for (const setting of settings) {
+  setting.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) openAt(Number(setting.dataset.table), button.closest("tr"), button.dataset.attack);
+  });
 }
 dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

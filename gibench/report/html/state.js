@@ -28,7 +28,7 @@ function spec(name) {
   return make("span", { class: "spec" }, ...parts.flatMap((part, k) => (k ? [make("wbr"), part] : [part])));
 }
 
-const sections = [...document.querySelectorAll("main section")];
+const sections = [...document.querySelectorAll("main > section[data-table]")];
 const rowsOf = (section) => [...section.querySelectorAll(".board tbody tr")];
 const shownRows = (section) => rowsOf(section).filter((row) => !row.hidden);
 

@@ -1,6 +1,8 @@
 // Filters and sorting of the tables; the floor stays on top, and what is not known goes last.
 const form = document.getElementById("filters");
 const ofSection = ["dataset", "model", "threat"];
+const settings = [...document.querySelectorAll("#matched .setting")];
+const inside = (element, wanted) => ofSection.every((name) => !wanted[name] || element.dataset[name] === wanted[name]);
 
 function fits(row, wanted) {
   if (row.dataset.leak === "floor") return true;
@@ -15,20 +17,30 @@ function filter() {
   const wanted = Object.fromEntries(new FormData(form));
   let count = 0;
   for (const section of sections) {
-    const here = ofSection.every((name) => !wanted[name] || section.dataset[name] === wanted[name]);
+    const here = inside(section, wanted);
     for (const row of rowsOf(section)) {
       row.hidden = !fits(row, wanted);
       count += here && !row.hidden && row.dataset.leak !== "floor" ? 1 : 0;
     }
-    for (const row of section.querySelectorAll(".matched tbody tr")) {
-      row.hidden = Boolean(wanted.target) && row.dataset.target !== wanted.target;
-    }
     section.hidden = !here || !shownRows(section).some((row) => row.dataset.leak !== "floor");
     if (!section.hidden) refresh(section);
   }
+  filterMatched(wanted);
   document.getElementById("none").hidden = sections.some((section) => !section.hidden);
   document.getElementById("count").textContent = count === 1 ? "1 defense shown" : `${count} defenses shown`;
   for (const name of form.elements) if (name.name) choose(name.name, wanted[name.name]);
+}
+
+// Ranks are among all families of a target: they stay what they are when some of them are not shown.
+function filterMatched(wanted) {
+  for (const setting of settings) {
+    for (const group of setting.querySelectorAll("tbody")) {
+      group.hidden = Boolean(wanted.target) && group.dataset.target !== wanted.target;
+    }
+    for (const row of setting.querySelectorAll("tr[data-defense]")) row.hidden = !fits(row, { ...wanted, target: "" });
+    const left = [...setting.querySelectorAll(".families tbody")].some((group) => !group.hidden);
+    setting.hidden = !inside(setting, wanted) || !left;
+  }
 }
 
 function valueIn(row, column) {
