@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gibench import __version__
+from gibench.arguments import named, results_of, store_of, suite_of, where_of
 from gibench.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gibench.store import Results, Store
-    from gibench.suite import Suite
 
 app = typer.Typer(
     name="gibench",
@@ -45,8 +45,8 @@ def run(
     from gibench import progress
     from gibench.runner import run as run_suite
 
-    suite, options = _suite(settings)
-    store = _store(suite.name, options)
+    suite, options = suite_of(settings)
+    store = store_of(suite.name, options)
     with progress.shown(str(store.out)) as watch:
         summary = run_suite(
             suite,
@@ -57,7 +57,7 @@ def run(
             on_event=watch.heard,
         )
     store.remember()
-    watch.ended(summary, f"gibench report {_named(suite.name, options)}")
+    watch.ended(summary, f"gibench report {named(suite.name, options)}")
     if summary.failed:
         raise typer.Exit(1)
 
@@ -68,8 +68,8 @@ def plan(settings: Settings) -> None:
     from gibench import screens
     from gibench.runner import make_plan
 
-    suite, options = _suite(settings)
-    store = _store(suite.name, options)
+    suite, options = suite_of(settings)
+    store = store_of(suite.name, options)
     folders = {store.out, *Path("runs").glob("*"), *Path("results").glob("*")}
     screens.print_plan(make_plan(suite, store), sorted(folders), str(store.out))
 
@@ -90,7 +90,7 @@ def report(
     from gibench.report import PRINTERS, renderer
 
     render = renderer(form, by)
-    store = _results(where)
+    store = results_of(where)
     if figures is not None:
         _draw(store, figures, kind)
         return
@@ -117,7 +117,7 @@ def pack(
     from gibench import packing
     from gibench.store import Store
 
-    store = _results(settings)
+    store = results_of(settings)
     kept = Store(into or Path("results") / store.out.name)
     packing.pack(store, kept)
     size = sum(path.stat().st_size for path in kept.out.iterdir() if path.is_file())
@@ -158,7 +158,7 @@ def show(
     from gibench import screens
     from gibench.report.picture import picture
 
-    store = _results(where)
+    store = results_of(where)
     name = store.find_cell(cell)
     rows = store.cell_rows(name)
     screens.print_cell(rows, store.provenance("cells", name))
@@ -187,14 +187,14 @@ def check(
     from gibench.expectations import as_toml, read_expectations
     from gibench.suite_files import expectations_beside, find_suite
 
-    given = _located(where)
+    given = where_of(where)
     if "suite" not in given:
         raise InputError("no suite is named; write suite=NAME, whose expectations the results are held against")
     if yes and not accept:
         raise InputError("--yes answers what --accept asks; give both")
     if accept and not yes and not sys.stdin.isatty():
         raise InputError("--accept asks before it writes; where nobody can answer, add --yes")
-    path, store = expectations_beside(find_suite(given["suite"])), _results(where)
+    path, store = expectations_beside(find_suite(given["suite"])), results_of(where)
     expected = read_expectations(path) if path.exists() or not accept else None
     console = Console() if sys.stdout.isatty() else Console(width=100)
     if accept:
@@ -240,48 +240,6 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _suite(settings: list[str]) -> tuple[Suite, dict[str, Any]]:
-    """The suite with its overrides, and the options that are not part of it."""
-    from gibench.suite import load_suite, parse_value
-
-    given: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise InputError(f"'{setting}' is not a setting; write key=value, such as suite=quick or 'seeds=[0, 1]'")
-        if key in given:
-            raise InputError(f"'{key}' is given twice")
-        given[key] = text if key in ("suite", "out", "device") else parse_value(text)
-    if "suite" not in given:
-        raise InputError("no suite is named; write suite=NAME (see `gibench list suites`)")
-    options: dict[str, Any] = {key: given.pop(key) for key in ("out", "device", "workers") if key in given}
-    if not isinstance(options.get("workers", 1), int):
-        raise InputError(f"workers={options['workers']}: a whole number of at least 1 is needed")
-    return load_suite(given.pop("suite"), given), options
-
-
-def _store(suite: str, options: dict[str, Any]) -> Store:
-    from gibench.store import Store, default_out
-
-    return Store(options.get("out") or default_out(suite))
-
-
-def _results(where: list[str] | None) -> Store:
-    from gibench.store import located
-
-    given = _located(where)
-    return located(given.get("suite"), given.get("out"))
-
-
-def _located(where: list[str] | None) -> dict[str, str]:
-    """What `suite=NAME out=DIR` says; nothing else is a setting of a command that reads results."""
-    given = dict(setting.partition("=")[::2] for setting in where or [])
-    unknown = [key for key in given if key not in ("suite", "out")]
-    if unknown:
-        raise InputError(f"'{unknown[0]}' is not a setting here; write suite=NAME or out=DIR")
-    return given
-
-
 def _knowing(store: Store, by: str, bibtex: bool) -> Callable[[Results], str]:
     """The reports that need more than the results: what entries there are, and what single cells say."""
     from gibench.listing import known
@@ -301,10 +259,6 @@ def _draw(store: Store, folder: Path, kind: str) -> None:
     for name, content in figures(store.read(), kind, store.read_images).items():
         _write(folder / name, content)
         typer.echo(f"figure: {folder / name}")
-
-
-def _named(suite: str, options: dict[str, Any]) -> str:
-    return f"out={options['out']}" if "out" in options else f"suite={suite}"
 
 
 def _write(target: Path, content: bytes) -> None:
