@@ -213,7 +213,7 @@ def test_the_command_prints_either_view(monkeypatch: pytest.MonkeyPatch) -> None
         def read(self) -> made.Results:
             return made.results(planned())
 
-    monkeypatch.setattr("gibench.cli._results", lambda where: Store())
+    monkeypatch.setattr("gibench.cli.results_of", lambda where: Store())
     shown = CliRunner().invoke(app, ["report", "--by", "attack"])
     assert shown.output == attacks_as_terminal(Store().read())
     assert CliRunner().invoke(app, ["report"]).output == render(Store().read(), "terminal")

@@ -15,7 +15,7 @@ import synthetic_results as made
 from invented_matches import DP, PRUNE, match, two_targets, unreachable
 from results_folder import Folder, images
 
-from gibench.cli import _suite
+from gibench.arguments import suite_of
 from gibench.grid import cells
 from gibench.listing import known
 from gibench.report import as_html
@@ -184,14 +184,14 @@ def test_cells_of_another_run_and_damaged_origins_do_no_harm() -> None:
 
 @pytest.mark.parametrize("overrides", [[], ["victims=5", "training.epochs=2", "training.alpha=0.5", "seeds=[0, 3]"]])
 def test_the_command_selects_exactly_the_cell(overrides: list[str]) -> None:
-    suite, _ = _suite(["suite=smoke", *overrides])
+    suite, _ = suite_of(["suite=smoke", *overrides])
     described = suite.model_dump()
     planned = [cell for cell in cells(suite) if not cell.skip]
     for cell in planned[:: max(1, len(planned) // 12)]:
         words = command(cell.describe(), json.loads(json.dumps(identity(cell), default=str)), described)
         again = shlex.split(" ".join(words))
         assert again[:2] == ["gibench", "run"]
-        selected, options = _suite(again[2:])
+        selected, options = suite_of(again[2:])
         assert cell.id in {one.id for one in cells(selected)}
         assert options == {"out": f"runs/cell-{cell.id}"}
         assert len(cells(selected)) <= 4
@@ -207,7 +207,7 @@ def test_committed_results_can_be_made_again_by_their_commands() -> None:
     results = store.read()
     row = results.rows.iloc[-1].to_dict()
     words = command(row, store.provenance("cells", row["cell"])["cell"], results.grid["suite"])
-    selected, _ = _suite(shlex.split(" ".join(words))[2:])
+    selected, _ = suite_of(shlex.split(" ".join(words))[2:])
     assert row["cell"] in {cell.id for cell in cells(selected)}
 
 
