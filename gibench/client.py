@@ -61,25 +61,26 @@ def train(client: Client, parts: Parts, judged: bool = False) -> tuple[Trained, 
     compared on the same start and the same order of images.
     """
     draws = Draws((client.id,))
-    clock = time.perf_counter()
-    defense = client.defense.learn({"aux": parts.aux, "client": parts.client}, draws.at("fit"))
-    fitted = time.perf_counter()
-    net = build_net(client, defense).to(parts.client.x.device)
     settings, local = client.training, client.local
-    kept = Checkpoints()
-    kept.add("init", net, {})
     shards = split_clients(parts.client.y, settings, Draws(("split", client.seed)))
-    rounds = train_rounds(net, defense, parts.client, shards, settings, client.seed, draws, kept)
-    memory = kept.memories["final"]
-    trained = time.perf_counter()
-    studied = {} if judged else defense.study(parts.aux, draws.at("study"))
     exposure = Exposure(
         images=min(len(shard) for shard in shards),
         all_images=len(parts.client.y),
         batch=settings.batch,
-        rounds=rounds,
+        rounds=settings.epochs * _rounds_per_epoch(parts.client, shards, settings),
         local_steps=1 if local is None else local.epochs,
     )
+    clock = time.perf_counter()
+    defense = client.defense.learn({"aux": parts.aux, "client": parts.client}, draws.at("fit")).planned(exposure)
+    net = build_net(client, defense).to(parts.client.x.device)
+    net.load_state_dict(defense.start(net, parts.aux, draws.at("start")), strict=False)
+    fitted = time.perf_counter()
+    kept = Checkpoints()
+    kept.add("init", net, {})
+    train_rounds(net, defense, parts.client, shards, settings, client.seed, draws, kept)
+    memory = kept.memories["final"]
+    trained = time.perf_counter()
+    studied = {} if judged else defense.study(parts.aux, draws.at("study"))
     row: dict[str, object] = {
         **client.describe(),
         **utility_of(net, defense, parts.test, draws.at("inference"), "", memory),
@@ -87,7 +88,7 @@ def train(client: Client, parts: Parts, judged: bool = False) -> tuple[Trained, 
         **utility_of(net, defense, parts.val, draws.at("validation"), "_val", memory),
         **defense.accounting(exposure),
         "images": len(parts.client.y),
-        "rounds": rounds,
+        "rounds": exposure.rounds,
         **_cost(net, client, defense, parts.client, draws.at("cost")),
         "classes": client.dataset.classes,
         "strength": defense.strength,
@@ -135,12 +136,12 @@ def train_rounds(
     seed: int,
     draws: Draws,
     kept: Checkpoints,
-) -> int:
-    """Train in place; keeps the checkpoints `early`, after the first epoch, and `final`. Returns the rounds."""
+) -> None:
+    """Train in place; keeps the checkpoints `early`, after the first epoch, and `final`."""
     local = defense.local(settings.local())
     optimizer = _server(net, settings, local)
     memory: Memory = {}
-    per_epoch = max(1, len(images.y) // (len(shards) * settings.batch))
+    per_epoch = _rounds_per_epoch(images, shards, settings)
     pick = _poisson if defense.sampling == "poisson" else _shuffled
     for epoch in range(settings.epochs):
         for step, batch in enumerate(pick(images, shards, settings.batch, per_epoch, Draws(("order", seed, epoch)))):
@@ -157,7 +158,10 @@ def train_rounds(
         if epoch == 0:
             kept.add("early", net, memory)
     kept.add("final", net, memory)
-    return settings.epochs * per_epoch
+
+
+def _rounds_per_epoch(images: Images, shards: list[Tensor], settings: Training) -> int:
+    return max(1, len(images.y) // (len(shards) * settings.batch))
 
 
 def _shuffled(images: Images, shards: list[Tensor], b: int, rounds: int, draws: Draws) -> list[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,6 +19,7 @@ class Hooks(Protocol):
 
     @property
     def cohort(self) -> int | None: ...
+    def frozen(self, names: Iterable[str]) -> frozenset[str]: ...
     def images(self, batch: Batch, draws: Draws) -> Batch: ...
     def weights(self, net: nn.Module, draws: Draws, memory: Memory) -> Params | None: ...
     def gradient(
@@ -123,7 +125,9 @@ def _step(
 ) -> Update:
     sent = defense.images(batch, draws.at("images", *at))
     noise = draw_noise(net, sent.x.shape[1], draws.at("layers", *at), sent.x)
-    return defense.gradient(net, replace(sent, noise=noise), draws.at("gradient", *at), params, memory)
+    update = defense.gradient(net, replace(sent, noise=noise), draws.at("gradient", *at), params, memory)
+    frozen = defense.frozen(update)
+    return {name: None if name in frozen else g for name, g in update.items()}
 
 
 def _train_locally(
@@ -144,7 +148,8 @@ def _train_locally(
             if g is not None:
                 velocity[name] = local.momentum * velocity[name] + g
                 params = {**params, name: params[name] - local.lr * velocity[name]}
-    return {name: params[name] - start[name] for name in start}
+    frozen = defense.frozen(start)
+    return {name: None if name in frozen else params[name] - start[name] for name in start}
 
 
 def own_weights(net: nn.Module, v: int) -> Params:

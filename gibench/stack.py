@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, reduce
@@ -127,6 +127,16 @@ class Stack(Defense):
         """All on the same images, whatever they ask for."""
         return self.learn({"aux": images, "client": images}, draws)
 
+    def planned(self, exposure: Exposure) -> Self:
+        return replace(self, state=_joined(part.planned(exposure).state for part in self.parts))
+
+    def start(self, net: nn.Module, public: Images, draws: Draws) -> Mapping[str, Tensor]:
+        started = (part.start(net, public, draws.at(i)) for i, part in enumerate(self.parts))
+        return reduce(lambda found, weights: {**found, **weights}, started, dict[str, Tensor]())
+
+    def frozen(self, names: Iterable[str]) -> frozenset[str]:
+        return frozenset[str]().union(*(part.frozen(names) for part in self.given))
+
     def study(self, aux: Images, draws: Draws) -> Mapping[str, Tensor]:
         """Each is studied on what the parts before it make of auxiliary images: so it is undone, last part first."""
         found = []
@@ -213,7 +223,7 @@ class Stack(Defense):
         those before it each image must be altered by itself, or one image would act through others."""
         if self.mixes:
             return {}
-        return reduce(lambda known, part: known | part.accounting(exposure), self.given, dict[str, float | str]())
+        return reduce(lambda known, part: known | part.accounting(exposure), self.parts, dict[str, float | str]())
 
     def match(self, view: View) -> Match:
         """Every part's simulation at its place; what is undone after the inversion is undone in reverse order."""
@@ -251,6 +261,7 @@ EXCLUSIVE = {
     "weights": "choose the weights that a client computes at",
     "received": "decide what the server receives",
     "local": "set the local training",
+    "start": "choose the weights that training starts from",
 }
 """Hooks that only one part of a stack may have, and what it does there."""
 

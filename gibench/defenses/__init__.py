@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -33,6 +33,11 @@ class Exposure:
     batch: int  # expected images per round
     rounds: int
     local_steps: int  # gradient steps on the same images within a round
+
+    @property
+    def rate(self) -> float:
+        """The probability with which an image takes part in a round."""
+        return min(1.0, self.batch / self.images)
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -89,6 +94,18 @@ class Defense(Entry):
     def fit(self, images: Images, draws: Draws) -> Self:
         """Learn public state, once, before any training."""
         return self
+
+    def planned(self, exposure: Exposure) -> Self:
+        """Learn what follows from how often images will be used, such as the noise that a privacy budget asks for."""
+        return self
+
+    def start(self, net: nn.Module, public: Images, draws: Draws) -> Mapping[str, Tensor]:
+        """Protocol: weights by name from which training starts instead of the net's random ones."""
+        return {}
+
+    def frozen(self, names: Iterable[str]) -> frozenset[str]:
+        """Protocol: which of a model's parameters nobody trains after `start`, so that they are not sent."""
+        return frozenset()
 
     def images(self, batch: Batch, draws: Draws) -> Batch:
         """Data: what the model sees instead of the client's images."""

@@ -36,6 +36,11 @@ class DPSGD(Defense):
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None  # None: N^-1.1 for N images of all clients
     accountant: Literal["rdp", "prv"] = "rdp"
 
+    @property
+    def multiplier(self) -> float:
+        """The noise's deviation over the clipping length."""
+        return self.sigma
+
     def gradient(
         self, net: nn.Module, batch: Batch, draws: Draws, params: Params | None = None, memory: Memory | None = None
     ) -> Update:
@@ -47,7 +52,7 @@ class DPSGD(Defense):
             assert g is not None
             total = g.new_zeros(len(batch.y), *g.shape[1:]).index_add(0, owner, g)
             noise = draws.at(name).normal(*g.shape[1:], like=total)
-            update[name] = (total + self.sigma * self.clip * noise) / size
+            update[name] = (total + self.multiplier * self.clip * noise) / size
         return update
 
     def match(self, view: View) -> Match:
@@ -63,9 +68,8 @@ class DPSGD(Defense):
         with what probability any attack on one message can tell which of GALLERY equally likely images it is about,
         all other images known. rero_bound_training: the same from all messages of the training, Poisson-sampled.
         """
-        delta = self.delta or exposure.all_images**-1.1
-        rate = min(1.0, exposure.batch / exposure.images)
-        sigma = self.sigma / exposure.local_steps**0.5
+        delta, rate = self.delta_of(exposure), exposure.rate
+        sigma = self.multiplier / exposure.local_steps**0.5
         spent = epsilon(sigma, rate, exposure.rounds, delta, self.accountant)
         mu = 1 / sigma if sigma else inf
         return {
@@ -77,3 +81,6 @@ class DPSGD(Defense):
             "rero_bound": float(gaussian(1 / GALLERY, mu)),
             "rero_bound_training": rero(1 / GALLERY, sigma, rate, exposure.rounds),
         }
+
+    def delta_of(self, exposure: Exposure) -> float:
+        return self.delta or exposure.all_images**-1.1

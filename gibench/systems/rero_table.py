@@ -8,10 +8,10 @@ a budget is huge, opacus' smallest Renyi order, 1.1, asks for 5 % more noise tha
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gibench.accounting import noise_multiplier
 from gibench.bounds import psnr_of_mean, psnr_quantile, rero, rero_relaxed
 from gibench.errors import InputError
 
@@ -48,22 +48,6 @@ class Bound:
     high: float
 
 
-def noise_multiplier(epsilon: float, plan: Plan) -> float:
-    """The least sigma that two accountants find for (epsilon, delta); 0 for an infinite epsilon.
-
-    rho-zCDP gives rho + 2 sqrt(rho log(1 / delta)) <= epsilon for rho = steps / (2 sigma^2) (Bun & Steinke 2016),
-    about sigma = sqrt(steps / (2 epsilon)) where epsilon is huge; it stands alone where opacus has no answer.
-    """
-    if not epsilon > 0:
-        raise InputError(f"rero: epsilon is {epsilon}; allowed: > 0")
-    if math.isinf(epsilon):
-        return 0.0
-    doubt = math.log(1 / plan.delta)
-    # sqrt(epsilon + doubt) - sqrt(doubt), without cancellation
-    closed = math.sqrt(plan.steps / 2) * (math.sqrt(epsilon + doubt) + math.sqrt(doubt)) / epsilon
-    return min(closed, _by_opacus(epsilon, plan))
-
-
 def bound(sigma: float, plan: Plan, kappa: float, radius: float, pixels: int, epsilon: float = math.nan) -> Bound:
     """The bounds at `sigma`; `radius` is the largest norm of an image of `pixels` numbers in [0, 1]."""
     psnr = low = high = math.inf
@@ -76,24 +60,6 @@ def bound(sigma: float, plan: Plan, kappa: float, radius: float, pixels: int, ep
 
 def table(plan: Plan, kappa: float, radius: float, pixels: int, epsilons: Sequence[float] = GRID) -> tuple[Bound, ...]:
     """A bound per privacy budget."""
-    return tuple(bound(noise_multiplier(e, plan), plan, kappa, radius, pixels, e) for e in epsilons)
-
-
-def _by_opacus(epsilon: float, plan: Plan) -> float:
-    from opacus.accountants.utils import get_noise_multiplier
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the best order is the smallest or the largest; the bound still holds
-        try:
-            # Paper: an absolute tolerance of .01, opacus' own, means nothing at 1e12 and too much at .1.
-            sigma = get_noise_multiplier(
-                target_epsilon=epsilon,
-                target_delta=plan.delta,
-                sample_rate=plan.rate,
-                steps=plan.steps,
-                accountant="rdp",
-                epsilon_tolerance=epsilon * 1e-6,
-            )
-        except (ValueError, OverflowError):
-            return math.inf
-    return float(sigma) if math.isfinite(sigma) and sigma > 0 else math.inf
+    return tuple(
+        bound(noise_multiplier(e, plan.rate, plan.steps, plan.delta), plan, kappa, radius, pixels, e) for e in epsilons
+    )

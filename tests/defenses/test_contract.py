@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def test_a_stronger_knob_changes_more(name: str, made: Callable[[str], Defense],
         sent = send(net, replace(made(name), **{made(name).knob: value}), batch, members)
         nothing = {key: torch.zeros_like(g) for key, g in plain.items() if sent[key] is None}
         apart.append(float((flat(sent | nothing) - flat(plain)).norm(dim=1).mean()))
-    assert apart == sorted(apart)
+    assert all(after >= before * (1 - 1e-6) for before, after in pairwise(apart))  # float32's last digits aside
     assert apart[0] < apart[-1]
     assert apart[1] < apart[-1]
 

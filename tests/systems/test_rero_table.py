@@ -6,34 +6,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gibench.accounting import epsilon
+from gibench.accounting import epsilon, noise_multiplier
 from gibench.errors import InputError
-from gibench.systems.rero_table import GRID, Plan, bound, noise_multiplier, table
+from gibench.systems.rero_table import GRID, Plan, bound, table
 
 PLAN = Plan(rate=0.01, steps=1000, delta=1e-5)
 
 
+def noise_for(budget: float, plan: Plan) -> float:
+    return noise_multiplier(budget, plan.rate, plan.steps, plan.delta)
+
+
 @pytest.mark.parametrize("budget", [e for e in GRID if math.isfinite(e)])
 def test_the_accountant_returns_the_budget(budget: float) -> None:
-    sigma = noise_multiplier(budget, PLAN)
+    sigma = noise_for(budget, PLAN)
     assert budget * (1 - 1e-4) <= epsilon(sigma, PLAN.rate, PLAN.steps, PLAN.delta) <= budget * (1 + 1e-9)
     assert epsilon(0.97 * sigma, PLAN.rate, PLAN.steps, PLAN.delta) > budget
 
 
 @pytest.mark.parametrize(("budget", "sigma"), [(1, 1.51312), (8, 0.615717), (20, 0.461659), (1e3, 0.140126)])
 def test_moderate_budgets_have_the_noise_of_opacus(budget: float, sigma: float) -> None:
-    assert noise_multiplier(budget, PLAN) == pytest.approx(sigma, rel=1e-4)
+    assert noise_for(budget, PLAN) == pytest.approx(sigma, rel=1e-4)
 
 
 @pytest.mark.parametrize("budget", [1e9, 1e12])
 @pytest.mark.parametrize("plan", [PLAN, Plan(1, 400, 1e-5), Plan(0.2048, 500, 8e-7)])
 def test_huge_budgets_have_the_noise_of_the_rule_of_thumb(plan: Plan, budget: float) -> None:
     """sigma = sqrt(T / (2 epsilon)); opacus alone asks for 5 % more."""
-    assert noise_multiplier(budget, plan) == pytest.approx(math.sqrt(plan.steps / (2 * budget)), rel=3e-4)
+    assert noise_for(budget, plan) == pytest.approx(math.sqrt(plan.steps / (2 * budget)), rel=3e-4)
 
 
 def test_budgets_below_what_opacus_can_tell_still_have_noise() -> None:
-    sigma = noise_multiplier(0.05, PLAN)  # its largest order ends at .1
+    sigma = noise_for(0.05, PLAN)  # its largest order ends at .1
     assert math.isfinite(sigma)
     rho = PLAN.steps / (2 * sigma**2)
     assert rho + 2 * math.sqrt(rho * math.log(1e5)) == pytest.approx(0.05)
@@ -43,7 +47,7 @@ def test_budgets_below_what_opacus_can_tell_still_have_noise() -> None:
 @given(budget=st.floats(0.2, 1e12), more=st.floats(1.01, 10))
 def test_a_larger_budget_needs_less_noise(budget: float, more: float) -> None:
     plan = Plan(rate=1, steps=100, delta=1e-5)
-    assert noise_multiplier(budget * more, plan) < noise_multiplier(budget, plan)
+    assert noise_for(budget * more, plan) < noise_for(budget, plan)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,6 @@ def test_the_table_runs_from_protection_to_none() -> None:
 def test_mistakes_are_told() -> None:
     for budget in (0, -1, math.nan):
         with pytest.raises(InputError, match="allowed: > 0"):
-            noise_multiplier(budget, PLAN)
+            noise_for(budget, PLAN)
     with pytest.raises(InputError, match="rate"):
         Plan(0, 1, 1e-5)
