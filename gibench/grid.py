@@ -180,6 +180,16 @@ def cells(suite: Suite, chosen: Chosen = as_written) -> list[Cell]:
     return list(found.values())
 
 
+def titles(suite: Suite, chosen: Chosen = as_written) -> dict[str, list[str]]:
+    """The titles of the blocks that every cell is in, by its id; empty where no block has one."""
+    found: dict[str, list[str]] = {}
+    for block in suite.blocks():
+        if block.title:
+            for cell in _block(block, chosen):
+                found.setdefault(cell.id, []).append(block.title)
+    return found
+
+
 def clients(grid: list[Cell]) -> list[Client]:
     """The clients that these cells need, each once."""
     return list({client.id: client for cell in grid for client in cell.clients}.values())

@@ -11,7 +11,7 @@ from typing import Any
 
 from gibench.calibration import Calibration, Known, calibrate
 from gibench.errors import InputError
-from gibench.grid import PROTOCOL, Cell, as_written, cells, clients
+from gibench.grid import PROTOCOL, Cell, Chosen, as_written, cells, clients, titles
 from gibench.store import Store, default_out
 from gibench.suite import Suite
 from gibench.workers import Event, Job, Workers
@@ -27,6 +27,11 @@ class Plan:
     done: frozenset[str]  # ids of cells and clients with results
     jobs: list[Job]
     calibration: Calibration
+
+    @property
+    def chosen(self) -> Chosen:
+        """The defenses that are attacked: those that meet a target, if the suite has any."""
+        return self.calibration.chosen if self.suite.match else as_written
 
     @property
     def skipped(self) -> list[Cell]:
@@ -135,8 +140,11 @@ def _utilities(suite: Suite, store: Store) -> dict[str, float]:
 
 def describe_grid(plan: Plan) -> dict[str, Any]:
     """What the folder's grid.json says."""
+    titled = titles(plan.suite, plan.chosen)
     described = [
-        {**cell.describe(), "status": "skipped" if cell.skip else "planned", "reason": cell.skip} for cell in plan.cells
+        {**cell.describe(), "status": "skipped" if cell.skip else "planned", "reason": cell.skip}
+        | ({"titles": titled[cell.id]} if cell.id in titled else {})
+        for cell in plan.cells
     ]
     targets = plan.calibration.describe() if plan.suite.match else {}
     return {"protocol": PROTOCOL, "suite": plan.suite.model_dump(), "cells": described, **targets}

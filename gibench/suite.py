@@ -105,6 +105,7 @@ class Targets(Strict):
 class Block(Strict):
     """A further grid of the same suite; what it leaves out is taken from the suite."""
 
+    title: str | None = None
     datasets: Specs | None = None
     models: Specs | None = None
     defenses: Specs | None = None
@@ -129,6 +130,7 @@ class Suite(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     version: Count = 1
     summary: str = ""
+    title: str = ""  # of this grid's tables, apart from those of further grids; empty: one table for all
     datasets: Specs
     models: Specs
     defenses: Specs

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from gibench.leaderboard import aggregate, validity
-from gibench.leaderboard.columns import PLAIN, PSEUDO, SETTING, UNDEFENDED
+from gibench.leaderboard.columns import PLACE, PLAIN, PSEUDO, SETTING, UNDEFENDED
 from gibench.leaderboard.scores import scores
 from gibench.report.headline import HIGH_DB, LOW_DB, Line, defense_line, floor_line
 from gibench.report.text import one_line
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gibench.store import Results
 
 TABLE = [name for name in SETTING if name != "checkpoint"]
+UNSAID = {"training": PLAIN, "rounds": 1}
 SHOWN_NOTES = 12
 SPREAD = ["psnr"]  # of this score the reports for readers show the interval
 EMPTY = "No results yet: nothing has been run, or nothing of it could be read."
@@ -54,8 +55,30 @@ def report(results: Results) -> Report:
     """Everything that a reader sees, in order."""
     read = scores(results)
     board, valid = aggregate(results, read, SPREAD), validity(results, read)
-    tables = [_table(rows, valid) for _, rows in board.groupby(TABLE, sort=False, dropna=False)]
+    tables = [
+        _table(name, rows, valid)
+        for name, part in titled(board, results.grid.get("cells", []))
+        for _, rows in part.groupby(TABLE, sort=False, dropna=False)
+    ]
     return Report(title(results, board), tables, [*_cell_notes(board), *not_counted(results)])
+
+
+def titled(board: pd.DataFrame, planned: list[dict[str, Any]]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows under every title that a suite gives to parts of its grid, in its order; "" where it gives none.
+
+    A place may stand under several titles, as the undefended client does.
+    """
+    under: dict[str, set[tuple[Any, ...]]] = {}
+    for cell in planned:
+        place = tuple(cell.get(name, UNSAID.get(name)) for name in PLACE)
+        for name in cell.get("titles") or [""]:
+            under.setdefault(one_line(name), set()).add(place)
+    if under.keys() <= {""}:
+        yield "", board
+        return
+    places = pd.MultiIndex.from_frame(board[PLACE])
+    for name, members in under.items():
+        yield name, board[places.isin(list(members))]
 
 
 def title(results: Results, board: pd.DataFrame) -> str:
@@ -88,7 +111,7 @@ def setting_title(row: pd.Series) -> str:
     return one_line(" · ".join(map(str, parts)))
 
 
-def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
+def _table(name: str, rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
     first = rows.iloc[0]
     here = valid[(valid[TABLE] == first[TABLE]).all(axis=1)]
     verdicts = dict(zip(here["checkpoint"], here["valid"], strict=True))
@@ -102,7 +125,7 @@ def _table(rows: pd.DataFrame, valid: pd.DataFrame) -> Table:
         for row in rows.itertuples()
         if row.flags
     ]
-    return Table(setting_title(first), [floor, *lines] if floor else lines, flags, rows)
+    return Table(f"{name} · " * bool(name) + setting_title(first), [floor, *lines] if floor else lines, flags, rows)
 
 
 def _cell_notes(board: pd.DataFrame) -> list[str]:

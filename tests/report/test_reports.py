@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,10 +16,13 @@ import synthetic_results as made
 from rich.console import Console
 
 from gibench.errors import InputError
+from gibench.grid import cells, titles
 from gibench.leaderboard import COLUMNS
 from gibench.report import FORMATS, VIEWS, print_terminal, render
 from gibench.report.by_attack_terminal import attacks_as_terminal
+from gibench.report.tables import report
 from gibench.report.terminal import as_terminal
+from gibench.suite import Block, load_suite
 
 DP = "dpsgd(sigma=0.1)"
 FULL, PARTIAL = made.cells(datasets=("ihc", "digits"), seeds=(0, 1)), made.cells()
@@ -170,3 +174,34 @@ def test_an_unknown_format_names_those_that_exist() -> None:
 def test_reports_and_leaderboard_need_no_torch() -> None:
     code = "import gibench.report, gibench.report.picture, gibench.leaderboard, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_titles_of_a_suite_part_its_tables() -> None:
+    planned = made.cells()
+    first, second = ("Altered | data", "A sum")
+    for cell in planned:
+        names = {"none": [first, second], DP: [second]}.get(cell["defense"], [first])
+        cell["titles"] = names
+    plain = report(made.results(made.cells()))
+    parted = report(made.results(planned))
+    assert [t.title for t in parted.tables] == [
+        f"{name} · {table.title}" for name in (first, second) for table in plain.tables
+    ]
+    lines = {line.name: line for table in plain.tables for line in table.lines}
+    for table in parted.tables:
+        shown = {line.name for line in table.lines} - {plain.tables[0].lines[0].name}
+        assert (DP in shown) == table.title.startswith(second)
+        assert "none" in shown
+        for line in table.lines:
+            assert math.isclose(line.worst, lines[line.name].worst)
+    assert "Altered \\| data" in render(made.results(planned), "markdown")
+
+
+def test_a_suite_names_the_blocks_of_every_cell() -> None:
+    suite = load_suite("smoke", {"title": "all"})
+    block = Block(title="again", defenses=suite.defenses[:1])
+    names = titles(suite.model_copy(update={"extra": [block]}))
+    grid = cells(suite)
+    again = {cell.id for cell in grid if cell.client.defense.spec() in ("none", suite.defenses[0])}
+    assert names == {cell.id: ["all", "again"] if cell.id in again else ["all"] for cell in grid}
+    assert titles(load_suite("smoke")) == {}
