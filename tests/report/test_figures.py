@@ -1,5 +1,6 @@
 """Figures: twice the same bytes, and planted values where they should be."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from gibench.errors import InputError
 from gibench.leaderboard.points import recorded
 from gibench.leaderboard.scores import scores
 from gibench.report.figures import figures
+from gibench.report.figures.budgets import budgeted, budgets
 from gibench.report.figures.canvas import saved
 from gibench.report.figures.distributions import distributions, gains
 from gibench.report.figures.knobs import knobs
@@ -55,6 +57,37 @@ def test_points_of_the_trade_off_are_where_the_table_says() -> None:
     assert {name: line.get_marker() for name, line in points.items()} == {"none": "o", DP: "D", PRUNE: "D"}
     front = next(line for line in axis.lines if line.get_label() == "front")
     assert np.allclose(front.get_xydata(), [(85, 3), (90, 20)])
+
+
+def test_curves_over_budgets_have_the_numbers_of_the_table() -> None:
+    names = [f"dpsgd_budget(epsilon={e:g})" for e in (1, 1e3, 1e9)]
+    planned = made.cells(defenses=("none", *names), seeds=(0,))
+    clients = made.clients(planned)
+    spent = dict(zip(names, (1.0, 1e3, 1e9), strict=True))
+    clients["epsilon"] = clients["defense"].map(spent)
+    clients["gdp_mu"] = clients["defense"].map(dict(zip(names, (0.5, 2.0, 9.0), strict=True)))
+
+    def psnr(cell: dict, victim: int, image: int) -> float:
+        return 12.0 if cell["attack"] == "prior_only" else 14.0 + math.log10(spent.get(cell["defense"], 1e20))
+
+    results = made.results(planned, made.rows(planned, psnr=psnr), clients=clients)
+    table = report(results).tables[0]
+    assert [point["defense"] for point in budgeted(table)] == names
+    leak, share, utility = budgets(table).axes  # type: ignore[union-attr]
+    curves = {
+        line.get_label(): line.get_xydata()
+        for axis in (leak, share, utility)
+        for line in axis.lines
+        if not line.get_label().startswith("_")
+    }
+    worst = leak.containers[0].lines[0].get_xydata()
+    assert np.allclose(worst, [(1, 14), (1e3, 17), (1e9, 23)])
+    assert np.allclose(curves["floor"][:, 1], 12)
+    bound = curves["bound"][:, 1]
+    assert bound[0] < bound[1] < bound[2] <= 100
+    assert np.allclose(curves["accuracy"][:, 1], 85)
+    assert all(axis.get_xscale() == "log" for axis in (leak, share, utility))
+    assert budgets(report(two_targets()).tables[0]) is None
 
 
 def test_boxes_hold_the_gains_of_single_images() -> None:

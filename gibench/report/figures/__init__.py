@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gibench.errors import suggest
 from gibench.leaderboard.points import recorded
 from gibench.leaderboard.scores import scores
+from gibench.report.figures.budgets import budgets
 from gibench.report.figures.canvas import KINDS, saved
 from gibench.report.figures.distributions import distributions
 from gibench.report.figures.knobs import knobs
@@ -31,8 +32,9 @@ def figures(
 ) -> dict[str, bytes]:
     """Files by name. read: a cell's images, for the gallery; without it there is none.
 
-    Per setting `tradeoff`, `distributions` and `gallery`, per dataset and model with matched utility `knobs`; what
-    there is nothing to draw for is left out. Raises InputError for an unknown kind of file.
+    Per setting `tradeoff`, `distributions`, `gallery` and, over privacy budgets, `budgets`; per dataset and model with
+    matched utility `knobs`; what there is nothing to draw for is left out. Raises InputError for an unknown kind of
+    file.
     """
     check_kind(kind)
     return {f"{name}.{kind}": saved(figure, kind) for name, figure in _drawn(results, read)}
@@ -52,6 +54,7 @@ def _drawn(results: Results, read: Callable[[str], Mapping[str, Any]] | None) ->
         found = {
             "tradeoff": tradeoff(table, met(table, matches)),
             "distributions": distributions(table, scored),
+            "budgets": budgets(table),
             "gallery": strips(table, [place for place in pictures if place.table == number]),
         }
         yield from ((f"{what}-{name}", figure) for what, figure in found.items() if figure is not None)
