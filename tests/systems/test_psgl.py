@@ -20,7 +20,7 @@ from gibench.systems.psgl import (
     to_depth,
     unpacked,
 )
-from gibench.systems.split import smashed
+from gibench.split import smashed
 
 NETS = ["lenet", "convnet(width=16)"]
 
