@@ -216,7 +216,8 @@ def _track_statistics(net: nn.Module, defense: Defense, batch: Batch, draws: Dra
 def _cost(net: nn.Module, client: Client, defense: Defense, images: Images, draws: Draws) -> dict[str, float]:
     """Bytes that one client uploads per round, and the time of making messages relative to no defense's.
 
-    Under split learning the bytes are those of the activations, the time that of a step through both parts. Both ways make the same messages of 32 clients in turns; the ratio is that of the medians of five.
+    Under split learning the bytes are those of the activations, the time that of a step through both parts. Both ways
+    make the same messages of 32 clients in turns; the ratio is that of the medians of five.
     """
     index = torch.arange(32 * client.training.batch, device=images.y.device).view(32, -1) % len(images.y)
     batch = Batch(images.x[index], images.y[index])

@@ -79,7 +79,7 @@ def activations(client: nn.Module, batch: Batch, params: Params | None = None) -
     if params is None:
         with given(client, {name: t.flatten(0, 1) for name, t in batch.noise.items()}):
             out: Tensor = client(batch.x.flatten(0, 1))
-            return out.unflatten(0, batch.x.shape[:2])
+            return out.view(*batch.x.shape[:2], *out.shape[1:])
     own, buffers = {name: params[name] for name, _ in client.named_parameters()}, dict(client.named_buffers())
 
     def one(p: Params, x: Tensor, noise: dict[str, Tensor]) -> Tensor:
@@ -87,13 +87,10 @@ def activations(client: nn.Module, batch: Batch, params: Params | None = None) -
             out: Tensor = functional_call(client, (p, buffers), (x,))
             return out
 
-    each: Tensor = vmap(one)(own, batch.x, dict(batch.noise))
-    return each
+    return vmap(one)(own, batch.x, dict(batch.noise))
 
 
-def used_weights(
-    net: nn.Module, defense: Hooks, draws: Draws, memory: Memory, cut: int | None = None
-) -> Params | None:
+def used_weights(net: nn.Module, defense: Hooks, draws: Draws, memory: Memory, cut: int | None = None) -> Params | None:
     """The weights that each member of `draws` computes at, {name: (v, *shape)}; None: the net's. Behind a `cut` they
     are the server's, on which no client's defense acts."""
     params = defense.weights(net, draws, memory)

@@ -91,7 +91,7 @@ class Training(Strict):
         return self.cut if self.protocol == "split" else None
 
     def describe(self) -> str:
-        """What a client's message is made of: `fedsgd`, `fedavg` with its local steps and rate, `split` with its cut."""
+        """What a client's message is made of: `fedsgd`, `fedavg` with local steps and rate, `split` with its cut."""
         if self.protocol == "split":
             return f"split(cut {self.cut})"
         return self.protocol if self.protocol == "fedsgd" else f"fedavg({self.local_epochs} x {self.local_lr:g})"
@@ -193,7 +193,8 @@ class Suite(Strict):
 
     def _with(self, block: Block) -> Suite:
         given = {name: getattr(block, name) for name in block.model_fields_set - {"training"}}
-        own = {name: getattr(block.training, name) for name in block.training.model_fields_set} if block.training else {}
+        named = block.training.model_fields_set if block.training else ()
+        own = {name: getattr(block.training, name) for name in named}
         return self.model_copy(update={**given, "training": self.training.model_copy(update=own)})
 
 

@@ -1,4 +1,4 @@
-"""Activation matching (He et al. 2019): split learning inverted by a search for the image that makes its activations."""
+"""Activation matching (He et al. 2019): split learning inverted by a search for the image behind its activations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class ActivationMatching(InvertingGradients):
     """
 
     citation: ClassVar[str] = (
-        "He, Zhang, Lee: Model inversion attacks against collaborative inference, ACSAC 2019, doi:10.1145/3359789.3359824"
+        "He, Zhang, Lee: Model inversion attacks against collaborative inference, ACSAC 2019, "
+        "doi:10.1145/3359789.3359824"
     )
     reads: ClassVar[frozenset[Kind]] = frozenset({"activations"})
     tunes: ClassVar[dict[str, tuple[Any, ...]]] = {"tv": WEIGHTS}

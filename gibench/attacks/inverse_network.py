@@ -18,7 +18,7 @@ from gibench.engine.labels import head, labels_of
 from gibench.engine.objective import Plan
 from gibench.engine.surrogate import at_rest, aux_batches, rehearsal, searched_images, seen_by_model, without_post
 from gibench.errors import InputError
-from gibench.learned.decoder import decoder_of
+from gibench.learned.decoder import Decoder, Upwards
 from gibench.learned.fit import minimise, seeded
 from gibench.learned.inverter import best_inverter, learn_inverters
 from gibench.types import ACTIVATIONS, Guess, Kind, View
@@ -50,7 +50,7 @@ class InverseNetwork(AdaptiveMatching):
     epochs: Annotated[int, Field(ge=1)] = 30
 
     def readable(self) -> frozenset[Kind]:
-        sent: frozenset[Kind] = frozenset({ACTIVATIONS})
+        sent: frozenset[Kind] = frozenset({"activations"})
         return sent if self.at == ACTIVATIONS else self.reads - sent
 
     def unfit(self, net: nn.Module, batch: int, kind: str) -> str:
@@ -101,22 +101,24 @@ class InverseNetwork(AdaptiveMatching):
 
         first = seen(0)
         centre, spread = _spread(first)
-        net = seeded(once.at("decoder"), lambda: decoder_of(first.shape[1:], c, side)).to(x)
+        form = tuple(first.shape[1:])
+        net = seeded(
+            once.at("decoder"), lambda: Decoder(form, c, side) if self.at == ACTIVATIONS else Upwards(form[0], c, side)
+        ).to(x)
         again = 8 if view.defense is not None and view.defense.stochastic else 1
-        kept = torch.stack([first, *(seen(time) for time in range(1, again))])
-
-        def image(features: Tensor) -> Tensor:
-            out: Tensor = net((features - centre) / spread)
-            return out
+        kept = (torch.stack([first, *(seen(time) for time in range(1, again))]) - centre) / spread
+        if isinstance(net, Decoder):
+            net.solve(kept, x)
 
         def loss(chosen: Tensor, step: Draws) -> Tensor:
             which = torch.randint(len(kept), chosen.shape, generator=step.generator()).to(chosen)
-            return F.mse_loss(image(kept[which, chosen]), x[chosen])
+            return F.mse_loss(net(kept[which, chosen]), x[chosen])
 
-        minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=2e-3, draws=once.at("fit"))
+        size = 16 if self.at == ACTIVATIONS else 64
+        minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=2e-3, draws=once.at("fit"), size=size)
         view = at_rest(view)
         with torch.no_grad():
-            guess = image(_read(view)).clamp(0, 1).view(-1, *view.shape)
+            guess = net((_read(view) - centre) / spread).clamp(0, 1).view(-1, *view.shape)
         return Guess(guess, labels_of(view, view.update), torch.zeros(len(guess)).to(guess), self.epochs)
 
 

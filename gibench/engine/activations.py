@@ -1,4 +1,4 @@
-"""Split learning's message in the search: the client's part of the known model is run forwards, and outputs compared."""
+"""Split learning's message in the search: the client's part of the known model runs forwards, outputs are compared."""
 
 from __future__ import annotations
 

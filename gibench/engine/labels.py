@@ -20,7 +20,8 @@ def labels_of(view: View, update: Update) -> Tensor:
     """(v, b): the given labels, or those of the rule that suits the case.
 
     b = 1: `idlg`. b > 1: `ilrg`, and `yin` for what comes without the last bias (withheld, or pruned to zeros).
-    Activations show what the server's part makes of them. `update` points uphill; a weight change is brought to the size of one step's gradient first.
+    Activations show what the server's part makes of them. `update` points uphill; a weight change is brought to the
+    size of one step's gradient first.
     """
     if view.labels is not None:
         return view.labels
@@ -139,8 +140,8 @@ def _predicted(view: View, update: Update) -> Tensor:
     seen = update[ACTIVATIONS]
     assert seen is not None
     assert view.cut is not None
-    found: Tensor = split(view.model, view.cut).server(seen.flatten(0, 1)).argmax(1)
-    return found.unflatten(0, seen.shape[:2])
+    logits: Tensor = split(view.model, view.cut).server(seen.flatten(0, 1))
+    return logits.argmax(1).view(seen.shape[:2])
 
 
 def _last(net: nn.Module, update: Update) -> tuple[Tensor | None, Tensor | None]:
