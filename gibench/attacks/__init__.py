@@ -143,8 +143,10 @@ def _malformed(view: View, blind: bool) -> str:
     if view.labels is not None and not bool(((view.labels >= 0) & (view.labels < view.classes)).all()):
         return f"labels must lie in 0..{view.classes - 1}, got {int(view.labels.min())}..{int(view.labels.max())}"
     victims = {len(g) for update in (view.update, *view.rounds) for g in update.values() if g is not None}
+    victims |= set() if view.labels is None else {len(view.labels)}
     if len(victims) > 1:
-        return f"the update's tensors disagree on the number of victims: {', '.join(map(str, sorted(victims)))}"
+        counts = ", ".join(map(str, sorted(victims)))
+        return f"the update's tensors or the labels disagree on the number of victims: {counts}"
     for update in (view.update, *view.rounds):
         if absent := wanted.keys() - update.keys():
             return f"the update lacks the {what} '{min(absent)}' (None marks one that is not shared)"
