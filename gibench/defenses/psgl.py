@@ -26,7 +26,7 @@ class PSGL(Defense):
     a label would shape could not be made in use, and would tell the label.
     Paper: x^ is sent as 2x2 space-to-depth beside the map at half size. That hides nothing, so that nets take x^ as it
     is. Recovery (singular value thresholding, streams, fusion) is the server's, protects nothing against it, and is
-    left to `gibench.systems.psgl`.
+    left to `gibench.systems.psgl`; `psgl_streams` measures what it is worth.
     """
 
     citation: ClassVar[str] = (
