@@ -100,13 +100,13 @@ def observe(
         net = cell.attack.plant(net, (b, c, h, w), aux, Draws((client.id, cell.checkpoint, cell.batch, "plant")))
     draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
     memory = memory_of(trained.memories[cell.checkpoint], range(len(victims.y) * (trained.defense.cohort or 1)))
-    messages = rounds_seen(net, trained.defense, victims, draws, cell.rounds, local, memory)
+    messages = rounds_seen(net, trained.defense, victims, draws, cell.rounds, local, memory, client.cut)
     sent = transmitted(trained.defense, victims, draws.at(0), local)
     known = trained.defense if "defense_params" in granted else client.defense
     view = View(
         model=net,
         update=messages[0],
-        kind="gradient" if local is None else "delta",
+        kind=client.kind,
         shape=(b, c, h, w),
         classes=client.dataset.classes,
         labels=victims.y if "labels" in granted else None,
@@ -117,6 +117,7 @@ def observe(
         rounds=tuple(messages[1:]) if "many_rounds" in granted else (),
         bn=_statistics(net, sent.x) if "bn_stats" in granted and has_batch_norm(net) else None,
         clients=trained.defense.cohort or 1,
+        cut=client.cut,
         planted="active_server" in granted,
     )
     return view, sent

@@ -15,7 +15,7 @@ from gibench.defenses import Defense, Exposure
 from gibench.draws import Draws
 from gibench.grid import Client
 from gibench.learned.fit import seeded
-from gibench.message import make_message
+from gibench.message import make_activations, make_message
 from gibench.suite import Training
 from gibench.types import Batch, Images, Local, Memory
 from gibench.utility import utility_of
@@ -83,9 +83,9 @@ def train(client: Client, parts: Parts, judged: bool = False) -> tuple[Trained, 
     studied = {} if judged else defense.study(parts.aux, draws.at("study"))
     row: dict[str, object] = {
         **client.describe(),
-        **utility_of(net, defense, parts.test, draws.at("inference"), "", memory),
+        **utility_of(net, defense, parts.test, draws.at("inference"), "", memory, client.cut),
         **utility_of(net, Defense(), parts.test, draws.at("raw"), "_raw", {}),
-        **utility_of(net, defense, parts.val, draws.at("validation"), "_val", memory),
+        **utility_of(net, defense, parts.val, draws.at("validation"), "_val", memory, client.cut),
         **defense.accounting(exposure),
         "images": len(parts.client.y),
         "rounds": exposure.rounds,
@@ -146,7 +146,7 @@ def train_rounds(
     for epoch in range(settings.epochs):
         for step, batch in enumerate(pick(images, shards, settings.batch, per_epoch, Draws(("order", seed, epoch)))):
             at = draws.at("train", epoch, step).of(range(len(shards)))
-            messages = make_message(net, defense, batch, at, local, memory)
+            messages = make_message(net, defense, batch, at, local, memory, settings.cut_at())
             update = defense.received(messages, at.at("server"))
             for name, parameter in net.named_parameters():
                 g = update[name]
@@ -220,7 +220,8 @@ def _track_statistics(net: nn.Module, defense: Defense, batch: Batch, draws: Dra
 def _cost(net: nn.Module, client: Client, defense: Defense, images: Images, draws: Draws) -> dict[str, float]:
     """Bytes that one client uploads per round, and the time of making messages relative to no defense's.
 
-    Both ways make the same messages of 32 clients in turns; the ratio is that of the medians of five.
+    Under split learning the bytes are those of the activations, the time that of a step through both parts. Both ways
+    make the same messages of 32 clients in turns; the ratio is that of the medians of five.
     """
     index = torch.arange(32 * client.training.batch, device=images.y.device).view(32, -1) % len(images.y)
     batch = Batch(images.x[index], images.y[index])
@@ -232,8 +233,10 @@ def _cost(net: nn.Module, client: Client, defense: Defense, images: Images, draw
         make_message(plain, Defense(), batch, own, client.training.local())
         seconds["plain"].append(time.perf_counter() - clock)
         clock = time.perf_counter()
-        update = make_message(net, defense, batch, own, client.local, memory)
+        update = make_message(net, defense, batch, own, client.local, memory, client.cut)
         seconds["defended"].append(time.perf_counter() - clock)
+    if client.cut is not None:
+        update = make_activations(net, defense, batch, draws.of(range(32)), client.cut, memory)
     bare, defended = (float(np.median(times[1:])) for times in seconds.values())
     return {"upload_bytes": defense.upload_bytes(update), "step_ratio": defended / bare}
 

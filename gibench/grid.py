@@ -19,9 +19,10 @@ from gibench.defenses import Defense
 from gibench.errors import InputError
 from gibench.models import Model
 from gibench.registry import build, expand
+from gibench.split import uncuttable
 from gibench.suite import Suite, Training
 from gibench.threat import capabilities, missing
-from gibench.types import Local
+from gibench.types import Kind, Local
 
 PROTOCOL = 1  # raised when the meaning of results changes; results of two protocols never share a folder
 
@@ -53,10 +54,23 @@ class Client:
         return self.defense.local(self.training.local())
 
     @property
+    def cut(self) -> int | None:
+        """Where split learning cuts the net; None: the message is about all of it."""
+        return self.training.cut_at()
+
+    @property
+    def kind(self) -> Kind:
+        """What its messages are made of."""
+        if self.cut is not None:
+            return "activations"
+        return "gradient" if self.local is None else "delta"
+
+    @property
     def problem(self) -> str:
-        """Why this defense cannot serve this model, dataset or number of clients; empty if it can."""
+        """Why this defense cannot serve this model, dataset, protocol or number of clients; empty if it can."""
         shape = (self.dataset.channels, self.dataset.side, self.dataset.side)
-        return self.defense.unfit(self.skeleton, shape, self.training.clients)
+        apart = "" if self.cut is None else uncuttable(self.skeleton, self.cut) or self.defense.bypassed()
+        return apart or self.defense.unfit(self.skeleton, shape, self.training.clients)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -120,10 +134,10 @@ class Cell:
         if self.client.defense.sealed:
             return self.client.defense.sealed
         needs = self.attack.required() | (self.client.defense.match_needs if self.attack.adaptive else frozenset())
-        kind = "gradient" if self.client.local is None else "delta"
         return (
-            missing(needs, self.threat)
-            or self.attack.unfit(self.client.skeleton, self.images, kind)
+            self.attack.misread(self.client.kind)
+            or missing(needs, self.threat)
+            or self.attack.unfit(self.client.skeleton, self.images, self.client.kind)
             or self.attack.unmatched(self.client.defense, self.client.skeleton)
         )
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from gibench.draws import Draws
-from gibench.noise import draw_noise
-from gibench.types import Batch, Local, Memory, Params, Update
+from gibench.noise import draw_noise, given
+from gibench.split import split
+from gibench.types import ACTIVATIONS, Batch, Local, Memory, Params, Update
 
 
 class Hooks(Protocol):
@@ -37,15 +39,18 @@ def make_message(
     draws: Draws,
     local: Local | None = None,
     memory: Memory | None = None,
+    cut: int | None = None,
 ) -> Update:
     """What v clients send about their batches: the gradient (FedSGD), or after local training the weight change.
+
+    With a `cut` what a client and its server of split learning get together, which the server alone does not see.
 
     Local training takes `local.epochs` full-batch steps of SGD, the defense's data and gradient hooks in each of
     them; the message hook acts once, on what leaves. `memory` is what these clients kept from earlier rounds; it is
     brought up to date.
     """
     memory = {} if memory is None else memory
-    params = defense.weights(net, draws.at("weights"), memory)
+    params = used_weights(net, defense, draws.at("weights"), memory, cut)
     if local is None:
         update = _step(net, defense, batch, draws, (), params, memory)
     else:
@@ -55,6 +60,49 @@ def make_message(
     return defense.message(update, draws.at("message"), memory)
 
 
+def make_activations(
+    net: nn.Module, defense: Hooks, batch: Batch, draws: Draws, cut: int, memory: Memory | None = None
+) -> Update:
+    """What v clients of split learning send about their batches: the smashed data {ACTIVATIONS: (v, b, *features)}.
+
+    The defense's data and model hooks act as on a gradient, with the same draws; labels stay with the client.
+    """
+    params = used_weights(net, defense, draws.at("weights"), {} if memory is None else memory, cut)
+    sent = defense.images(batch, draws.at("images"))
+    client = split(net, cut).client
+    noise = draw_noise(client, sent.x.shape[1], draws.at("layers"), sent.x)
+    with torch.no_grad():
+        return {ACTIVATIONS: activations(client, replace(sent, noise=noise), params)}
+
+
+def activations(client: nn.Module, batch: Batch, params: Params | None = None) -> Tensor:
+    """What a client's part makes of a batch, (v, b, *features), differentiable in its images; `params` (v, *shape)
+    may name more weights than the part has."""
+    if params is None:
+        with given(client, {name: t.flatten(0, 1) for name, t in batch.noise.items()}):
+            out: Tensor = client(batch.x.flatten(0, 1))
+            return out.view(*batch.x.shape[:2], *out.shape[1:])
+    own, buffers = {name: params[name] for name, _ in client.named_parameters()}, dict(client.named_buffers())
+
+    def one(p: Params, x: Tensor, noise: dict[str, Tensor]) -> Tensor:
+        with given(client, noise):
+            out: Tensor = functional_call(client, (p, buffers), (x,))
+            return out
+
+    return vmap(one)(own, batch.x, dict(batch.noise))
+
+
+def used_weights(net: nn.Module, defense: Hooks, draws: Draws, memory: Memory, cut: int | None = None) -> Params | None:
+    """The weights that each member of `draws` computes at, {name: (v, *shape)}; None: the net's. Behind a `cut` they
+    are the server's, on which no client's defense acts."""
+    params = defense.weights(net, draws, memory)
+    if params is None or cut is None:
+        return params
+    own = {name for name, _ in split(net, cut).client.named_parameters()}
+    servers = own_weights(net, len(draws.members))
+    return {name: p if name in own else servers[name] for name, p in params.items()}
+
+
 def server_sees(
     net: nn.Module,
     defense: Hooks,
@@ -62,12 +110,16 @@ def server_sees(
     draws: Draws,
     local: Local | None = None,
     memory: Memory | None = None,
+    cut: int | None = None,
 ) -> Update:
     """What reaches the server about v victims: each one's message, or where messages are only seen summed, the mean
     message of each victim's cohort of n clients, who share the victim's b images evenly. None where it sees nothing.
+    With a `cut` the message is the activations there.
 
     `memory` is that of the v * n clients.
     """
+    if cut is not None:
+        return make_activations(net, defense, batch, draws, cut, memory)
     if defense.cohort is None:
         return make_message(net, defense, batch, draws, local, memory)
     single, own = _of_clients(batch, defense.cohort, draws)
@@ -88,10 +140,11 @@ def rounds_seen(
     rounds: int,
     local: Local | None = None,
     memory: Memory | None = None,
+    cut: int | None = None,
 ) -> list[Update]:
     """What the server sees in consecutive rounds about the same batch, which clients that remember tell apart."""
     memory = {} if memory is None else memory
-    return [server_sees(net, defense, batch, draws.at(r), local, memory) for r in range(rounds)]
+    return [server_sees(net, defense, batch, draws.at(r), local, memory, cut) for r in range(rounds)]
 
 
 def transmitted(defense: Hooks, batch: Batch, draws: Draws, local: Local | None = None) -> Batch:

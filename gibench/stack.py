@@ -204,6 +204,9 @@ class Stack(Defense):
     def sealed(self) -> str:
         return next((part.sealed for part in self.given if part.sealed), "")
 
+    def bypassed(self) -> str:
+        return next((why for part in self.given if (why := part.bypassed())), "")
+
     def lacks(self) -> str:
         return next((lacking for part in self.given if (lacking := part.lacks())), "")
 

@@ -6,7 +6,16 @@ import tomllib
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from gibench.errors import InputError, suggest
 from gibench.registry import first_problem
@@ -47,26 +56,44 @@ class Strict(BaseModel):
 
 
 class Training(Strict):
-    """Federated training of one client model; every client takes part in every round."""
+    """Federated training of one client model; every client takes part in every round.
 
-    protocol: Literal["fedsgd", "fedavg"] = "fedsgd"
+    `split` is split learning: a client sends the activations of its first layers. The gradient that comes back through
+    the cut is that of the whole net, so that weights change as in FedSGD.
+    """
+
+    protocol: Literal["fedsgd", "fedavg", "split"] = "fedsgd"
     clients: Count = 64
     alpha: Rate | None = None  # Dirichlet label skew over the clients; None splits evenly at random
     batch: Count = 1  # images per client and round
     epochs: Count = 10  # passes over all clients' images
-    optimizer: Literal["adam", "sgd"] | None = None  # the server's; None: adam for fedsgd, sgd for fedavg
-    lr: Rate | None = None  # the server's; None: 0.002 for fedsgd, 1 for fedavg
+    optimizer: Literal["adam", "sgd"] | None = None  # the server's; None: adam, but sgd for fedavg
+    lr: Rate | None = None  # the server's; None: 0.002, but 1 for fedavg
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the server's, with sgd
     local_epochs: Count = 1  # fedavg: steps on the round's images before the weight change is sent
     local_lr: Rate = 0.05
     local_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cut: Count = 1  # split: the client's part ends with this one of the layers with weights
+
+    @model_serializer(mode="wrap")
+    def _what_counts(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without split learning there is no cut, in identities neither."""
+        return {name: value for name, value in written(self).items() if name != "cut" or self.protocol == "split"}
 
     def local(self) -> Local | None:
-        """The local training of a FedAvg client; None for FedSGD."""
-        return None if self.protocol == "fedsgd" else Local(self.local_epochs, self.local_lr, self.local_momentum)
+        """The local training of a FedAvg client; None for FedSGD and split learning."""
+        if self.protocol != "fedavg":
+            return None
+        return Local(self.local_epochs, self.local_lr, self.local_momentum)
+
+    def cut_at(self) -> int | None:
+        """Where split learning cuts the net; None without it."""
+        return self.cut if self.protocol == "split" else None
 
     def describe(self) -> str:
-        """What a client's message is made of: `fedsgd`, or `fedavg` with its local steps and rate."""
+        """What a client's message is made of: `fedsgd`, `fedavg` with local steps and rate, `split` with its cut."""
+        if self.protocol == "split":
+            return f"split(cut {self.cut})"
         return self.protocol if self.protocol == "fedsgd" else f"fedavg({self.local_epochs} x {self.local_lr:g})"
 
 
@@ -148,6 +175,15 @@ class Suite(Strict):
     match: Annotated[Targets | None, BeforeValidator(_drops)] = None  # None: every defense as written
     extra: list[Block] = []
 
+    @model_validator(mode="after")
+    def _cut_where_split(self) -> Self:
+        """A further grid may bring the cut alone, so that this takes the whole suite."""
+        given = [self.training, *(block.training for block in self.extra)]
+        for own, block in zip(given, self.blocks(), strict=True):
+            if own and "cut" in own.model_fields_set and (protocol := block.training.protocol) != "split":
+                raise ValueError(f'training.cut is for protocol = "split" alone, and the protocol is "{protocol}"')
+        return self
+
     def sweep_seeds(self) -> list[int]:
         """The seeds with which knobs are swept: others than those that the solved knobs are verified with."""
         own = self.match.seeds if self.match else None
@@ -159,7 +195,8 @@ class Suite(Strict):
 
     def _with(self, block: Block) -> Suite:
         given = {name: getattr(block, name) for name in block.model_fields_set - {"training"}}
-        own = block.training.model_dump(exclude_unset=True) if block.training else {}
+        named = block.training.model_fields_set if block.training else ()
+        own = {name: getattr(block.training, name) for name in named}
         return self.model_copy(update={**given, "training": self.training.model_copy(update=own)})
 
 

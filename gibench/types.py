@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from gibench.draws import Draws
 
 Update = dict[str, Tensor | None]
-"""One tensor (v, *parameter shape) per parameter name; None where the client does not share it."""
+"""A message of v clients: one tensor (v, *parameter shape) per parameter name, None where the client does not share
+it. Under split learning the activations alone, under their name: {ACTIVATIONS: (v, b, *features)}."""
+
+Kind = Literal["gradient", "delta", "activations"]
+"""What a message is made of: one step's gradient, a weight change, or what the client's first layers make of images."""
+
+ACTIVATIONS = "activations"
 
 
 Params = dict[str, Tensor]
@@ -73,7 +79,7 @@ class View:
 
     model: nn.Module  # as the server sent it, in the mode in which the client uses it
     update: Update  # the observed message
-    kind: str  # "gradient" or "delta"
+    kind: Kind
     shape: tuple[int, int, int, int]  # (b, c, h, w) of one victim
     classes: int
     labels: Tensor | None = None  # (v, b), where the threat model gives them
@@ -84,6 +90,7 @@ class View:
     rounds: tuple[Update, ...] = ()  # further messages about the same batch and model
     bn: Mapping[str, tuple[Tensor, Tensor]] | None = None  # BatchNorm layer -> the batch's (mean, variance), (v, ch)
     clients: int = 1  # whose messages this is the mean of; each holds an even share of the batch
+    cut: int | None = None  # split learning: the client's part of the model ends there, see `gibench.split`
     planted: bool = False  # the model is the attack's own choice (active server), see Attack.plant
 
 

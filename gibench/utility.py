@@ -12,11 +12,18 @@ from torch.func import functional_call, vmap
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
+from gibench.message import used_weights
 from gibench.types import Batch, Images, Memory
 
 
 def utility_of(
-    net: nn.Module, defense: Defense, test: Images, draws: Draws, suffix: str, memory: Memory
+    net: nn.Module,
+    defense: Defense,
+    test: Images,
+    draws: Draws,
+    suffix: str,
+    memory: Memory,
+    cut: int | None = None,
 ) -> dict[str, float]:
     """Utility on images as the defense shows them to the model in use, each with noise of its own.
 
@@ -32,6 +39,7 @@ def utility_of(
                 Images(test.x[part.start : part.stop], test.y[part.start : part.stop]),
                 draws.of(part),
                 memory,
+                cut,
             )
             for part in (range(i, min(i + size, len(test.y))) for i in range(0, len(test.y), size))
         ]
@@ -50,10 +58,12 @@ def utility_of(
     return {name + suffix: value for name, value in found.items()}
 
 
-def _classified(net: nn.Module, defense: Defense, images: Images, draws: Draws, memory: Memory) -> Tensor:
+def _classified(
+    net: nn.Module, defense: Defense, images: Images, draws: Draws, memory: Memory, cut: int | None
+) -> Tensor:
     """Logits of one image per member of the draws, (n, k)."""
     x = defense.inference(Batch(images.x.unsqueeze(1), images.y.unsqueeze(1)), draws).x
-    params = defense.weights(net, draws.at("weights"), memory_of(memory, draws.members))
+    params = used_weights(net, defense, draws.at("weights"), memory_of(memory, draws.members), cut)
     if params is None:
         out: Tensor = net(x.squeeze(1))
         return out

@@ -34,15 +34,16 @@ def seen(
     local: Local | None = None,
     rounds: int = 1,
     planted: bool = False,
+    cut: int | None = None,
 ) -> View:
     """What the server sees of `batch` when the clients use `defense` (none by default)."""
     defense = defense or build("defenses", "none")
     draws = Draws(("test message",), range(len(batch.y)))
-    messages = rounds_seen(net, defense, batch, draws, rounds, local)
+    messages = rounds_seen(net, defense, batch, draws, rounds, local, cut=cut)
     return View(
         model=net,
         update=messages[0],
-        kind="gradient" if local is None else "delta",
+        kind="activations" if cut else "gradient" if local is None else "delta",
         shape=tuple(batch.x.shape[1:]),
         classes=classes,
         labels=batch.y if labels else None,
@@ -51,6 +52,7 @@ def seen(
         local=local,
         rounds=tuple(messages[1:]),
         clients=defense.cohort or 1,
+        cut=cut,
         planted=planted,
     )
 

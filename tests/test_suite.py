@@ -99,7 +99,7 @@ def test_overrides_reach_every_level_and_words_become_lists(path: str) -> None:
         ("training.lr", float("nan"), ["training.lr"]),
         ("training.lr", float("inf"), ["training.lr"]),
         ("training.momentum", 1, ["training.momentum", "less than 1"]),
-        ("training.protocol", "fedprox", ["training.protocol", "'fedsgd' or 'fedavg'"]),
+        ("training.protocol", "fedprox", ["training.protocol", "'fedsgd', 'fedavg' or 'split'"]),
         ("training.alpha", -1, ["training.alpha"]),
         ("name", "no spaces", ["name"]),
         ("name", "../up", ["name"]),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gibench.draws import Draws
 from gibench.errors import InputError
 from gibench.registry import Entry
-from gibench.types import Guess, Images, Update, View
+from gibench.split import smashed
+from gibench.types import ACTIVATIONS, Guess, Images, Kind, Update, View
 
 if TYPE_CHECKING:
     from gibench.defenses import Defense
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 class Attack(Entry):
     """An attack solves all victims of a view together.
 
-    `needs` names the capabilities that the threat model must grant (`gibench.threat`). A field of `tunes` that is
+    `needs` names the capabilities that the threat model must grant (`gibench.threat`), `reads` the kinds of message
+    that it can be about. A field of `tunes` that is
     left at None is chosen from its candidates on the tuning images and then frozen.
     """
 
     adaptive: ClassVar[bool] = False  # uses what the view tells about the defense
     control: ClassVar[bool] = False  # a reference that runs under every threat model
+    reads: ClassVar[frozenset[Kind]] = frozenset({"gradient", "delta"})
     tunes: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def reconstruct(self, view: View, draws: Draws) -> Guess:
@@ -37,6 +40,16 @@ class Attack(Entry):
     def required(self) -> frozenset[str]:
         """The capabilities that this attack asks for at its settings: all or some of `needs`."""
         return self.needs
+
+    def readable(self) -> frozenset[Kind]:
+        """The kinds of message that this attack reads at its settings: all or some of `reads`."""
+        return self.reads
+
+    def misread(self, kind: Kind) -> str:
+        """Why such a message tells this attack nothing; empty if it reads it."""
+        read = " or a ".join(sorted(self.readable() - {ACTIVATIONS}, reverse=True))
+        wanted = f"a {read}" if read else ACTIVATIONS
+        return "" if kind in self.readable() else f"reads {wanted}; the client sends {_article(kind)}"
 
     def unfit(self, net: nn.Module, batch: int, kind: str) -> str:
         """Why this attack cannot handle such a model, batch size or kind of message; empty if it can.
@@ -62,7 +75,8 @@ class Attack(Entry):
         if self.adaptive and view.defense is not None:
             needs = needs | view.defense.match_needs
         against = "" if view.defense is None else self.unmatched(view.defense, view.model)
-        return _lacking(needs, view) or self.unfit(view.model, view.shape[0], view.kind) or against
+        fits = self.unfit(view.model, view.shape[0], view.kind)
+        return self.misread(view.kind) or _lacking(needs, view) or fits or against
 
     def answer(self, view: View, draws: Draws) -> Guess:
         """`reconstruct` behind its checks.
@@ -72,7 +86,8 @@ class Attack(Entry):
         NaN or infinities fails alone: its loss is NaN and its reason says so.
         """
         problem = (
-            _lacking(self.required(), view)
+            self.misread(view.kind)
+            or _lacking(self.required(), view)
             or self.unfit(view.model, view.shape[0], view.kind)
             or ("" if view.defense is None else self.unmatched(view.defense, view.model))
             or _malformed(view, self.control)
@@ -115,7 +130,7 @@ def _lacking(needs: frozenset[str], view: View) -> str:
         "defense_spec": view.defense is not None,
         "defense_params": view.defense is not None and bool(view.defense.state or view.studied),
         "bn_stats": view.bn is not None,
-        "local_hparams": view.local is not None or view.kind == "gradient",
+        "local_hparams": view.local is not None or view.kind != "delta",
         "active_server": view.planted,
     }
     lacking = sorted(need for need in needs if not held.get(need, True))
@@ -124,27 +139,43 @@ def _lacking(needs: frozenset[str], view: View) -> str:
 
 def _malformed(view: View, blind: bool) -> str:
     """What is wrong with the view; `blind`: an attack that looks at no update."""
-    wanted = dict(view.model.named_parameters())
+    wanted, what = _expected(view)
     if view.labels is not None and not bool(((view.labels >= 0) & (view.labels < view.classes)).all()):
         return f"labels must lie in 0..{view.classes - 1}, got {int(view.labels.min())}..{int(view.labels.max())}"
     victims = {len(g) for update in (view.update, *view.rounds) for g in update.values() if g is not None}
+    victims |= set() if view.labels is None else {len(view.labels)}
     if len(victims) > 1:
-        return f"the update's tensors disagree on the number of victims: {', '.join(map(str, sorted(victims)))}"
+        counts = ", ".join(map(str, sorted(victims)))
+        return f"the update's tensors or the labels disagree on the number of victims: {counts}"
     for update in (view.update, *view.rounds):
         if absent := wanted.keys() - update.keys():
-            return f"the update lacks the parameter '{min(absent)}' (None marks one that is not shared)"
+            return f"the update lacks the {what} '{min(absent)}' (None marks one that is not shared)"
         if extra := update.keys() - wanted.keys():
-            return f"the update holds '{min(extra)}', which is no parameter of the model"
+            return f"the update holds '{min(extra)}', which is no {what} of the model"
         for name, g in update.items():
             if g is None:
                 continue
             if g.shape[1:] != wanted[name].shape:
                 return f"'{name}' has the shape {tuple(g.shape)}; wanted is (victims, *{tuple(wanted[name].shape)})"
             if g.dtype != wanted[name].dtype:
-                return f"'{name}' is {g.dtype}; the model's parameter is {wanted[name].dtype}"
+                return f"'{name}' is {g.dtype}; the model's {what} is {wanted[name].dtype}"
         if not blind and all(g is None for g in update.values()):
-            return "the update shares no parameter at all"
+            return f"the update shares no {what} at all"
     return ""
+
+
+def _expected(view: View) -> tuple[dict[str, Tensor], str]:
+    """A tensor of the shape and the type that each of the update's has behind its victims, and what it is called."""
+    if view.kind != ACTIVATIONS:
+        return dict(view.model.named_parameters()), "parameter"
+    assert view.cut is not None
+    with torch.no_grad():
+        like = next(view.model.parameters())
+        return {ACTIVATIONS: smashed(view.model, like.new_zeros(view.shape), view.cut)}, "activation"
+
+
+def _article(kind: Kind) -> str:
+    return kind if kind == ACTIVATIONS else f"a {kind}"
 
 
 def _broken(update: Update) -> Tensor:

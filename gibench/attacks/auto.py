@@ -22,7 +22,7 @@ from gibench.engine.chunks import joined_views
 from gibench.engine.explain import matching_loss, unlearned
 from gibench.message import Hooks, rounds_seen
 from gibench.registry import build
-from gibench.types import Batch, Guess, Images, View
+from gibench.types import ACTIVATIONS, Batch, Guess, Images, Kind, View
 
 REHEARSAL = 1 << 40  # members of the streams that rehearsal images draw from; no victim has such a number
 TIE_DB = 1.0  # members within this much of the best rehearsed one are told apart by their matching loss
@@ -52,6 +52,9 @@ class Budget:
             f"fedavg_matching(steps={n})",
             f"lti(epochs={self.epochs}, lr=2e-3)",
             f'inverse_network(at="features", epochs={self.epochs})',
+            f"activation_matching(steps={n})",
+            f"adaptive_activation_matching(steps={n})",
+            f'inverse_network(at="activations", epochs={self.epochs})',
         ]
         return few if n < 1000 else [*few, f"gradinversion(steps={n})", "vae_prior"]
 
@@ -75,6 +78,7 @@ class AutoInversion(Attack):
         "parameter-free attacks, ICML 2020, arXiv 2003.01690"
     )
     adaptive: ClassVar[bool] = True
+    reads: ClassVar[frozenset[Kind]] = frozenset({"gradient", "delta", "activations"})
     budget: Literal["quick", "std", "full"] = "std"
 
     def reconstruct(self, view: View, draws: Draws) -> Guess:
@@ -139,7 +143,7 @@ def _rehearsal(view: View, truth: Batch, draws: Draws) -> View:
     known = view.defense is not None and not unlearned(view)
     defense = view.defense if known and view.defense is not None else build("defenses", "none")
     rounds = 1 + len(view.rounds)
-    made = rounds_seen(view.model, cast(Hooks, defense), truth, draws.at("round"), rounds, view.local)
+    made = rounds_seen(view.model, cast(Hooks, defense), truth, draws.at("round"), rounds, view.local, cut=view.cut)
     shared = [{name: None if view.update[name] is None else g for name, g in message.items()} for message in made]
     bn = None
     if view.bn is not None:
@@ -152,7 +156,7 @@ def _rehearsal(view: View, truth: Batch, draws: Draws) -> View:
 def _same_distance(attack: Attack, view: View) -> bool:
     """Whether its distance is the one that the defense names anyway, which another member uses."""
     named = getattr(attack, "distance", "match")
-    return view.defense is not None and named == view.defense.match(view).distance
+    return view.kind != ACTIVATIONS and view.defense is not None and named == view.defense.match(view).distance
 
 
 def _part(guess: Guess, part: slice) -> Guess:

@@ -18,10 +18,10 @@ from gibench.engine.labels import head, labels_of
 from gibench.engine.objective import Plan
 from gibench.engine.surrogate import at_rest, aux_batches, rehearsal, searched_images, seen_by_model, without_post
 from gibench.errors import InputError
+from gibench.learned.decoder import Decoder, Upwards
 from gibench.learned.fit import minimise, seeded
 from gibench.learned.inverter import best_inverter, learn_inverters
-from gibench.learned.vae import upwards
-from gibench.types import Guess, View
+from gibench.types import ACTIVATIONS, Guess, Kind, View
 
 if TYPE_CHECKING:
     from gibench.defenses import Defense
@@ -36,6 +36,8 @@ class InverseNetwork(AdaptiveMatching):
     learning, cut before the last layer.
     Paper: the smashed value is read off an update, as nobody sends it here, and h is divided by its length, which
     pruning and noise would change most.
+
+    `at = "activations"`: the paper's attack itself, on what a client of split learning sends at any cut.
     """
 
     citation: ClassVar[str] = (
@@ -43,8 +45,13 @@ class InverseNetwork(AdaptiveMatching):
         "data, 2020, arXiv 2011.00177"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"batch_size", "aux_data", "defense_spec"})
-    at: Literal["image", "features"] = "image"
+    reads: ClassVar[frozenset[Kind]] = frozenset({"gradient", "delta", "activations"})
+    at: Literal["image", "features", "activations"] = "image"
     epochs: Annotated[int, Field(ge=1)] = 30
+
+    def readable(self) -> frozenset[Kind]:
+        sent: frozenset[Kind] = frozenset({"activations"})
+        return sent if self.at == ACTIVATIONS else self.reads - sent
 
     def unfit(self, net: nn.Module, batch: int, kind: str) -> str:
         mixed = self.at == "features" and batch > 1
@@ -87,30 +94,45 @@ class InverseNetwork(AdaptiveMatching):
         assert view.aux is not None
         once = draws.of((0,)).at("learn")
         known = aux_batches(view, len(view.aux.y), once.at("pairs"))
-        x, (c, side) = known.x.squeeze(1), view.shape[1:3]
+        x, (c, side) = known.x.flatten(0, 1), view.shape[1:3]
 
         def seen(time: int) -> Tensor:
-            return _features(rehearsal(view, known, once.at("messages", time)))
+            return _read(rehearsal(view, known, once.at("messages", time)))
 
         first = seen(0)
-        centre, spread = first.mean(0), first.std(0).mean()
-        net = seeded(once.at("decoder"), lambda: upwards(first.shape[1], -(-side // 4), 32, c)).to(x)
+        centre, spread = _spread(first)
+        form = tuple(first.shape[1:])
+        net = seeded(
+            once.at("decoder"), lambda: Decoder(form, c, side) if self.at == ACTIVATIONS else Upwards(form[0], c, side)
+        ).to(x)
         again = 8 if view.defense is not None and view.defense.stochastic else 1
-        kept = torch.stack([first, *(seen(time) for time in range(1, again))])
-
-        def image(features: Tensor) -> Tensor:
-            out: Tensor = net((features - centre) / spread).sigmoid()
-            return out[..., :side, :side]
+        kept = (torch.stack([first, *(seen(time) for time in range(1, again))]) - centre) / spread
+        if isinstance(net, Decoder):
+            net.solve(kept, x)
 
         def loss(chosen: Tensor, step: Draws) -> Tensor:
             which = torch.randint(len(kept), chosen.shape, generator=step.generator()).to(chosen)
-            return F.mse_loss(image(kept[which, chosen]), x[chosen])
+            return F.mse_loss(net(kept[which, chosen]), x[chosen])
 
-        minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=2e-3, draws=once.at("fit"))
+        size = 16 if self.at == ACTIVATIONS else 64
+        minimise(net.parameters(), loss, len(x), epochs=self.epochs, lr=2e-3, draws=once.at("fit"), size=size)
         view = at_rest(view)
         with torch.no_grad():
-            guess = image(_features(view)).unsqueeze(1)
+            guess = net((_read(view) - centre) / spread).clamp(0, 1).view(-1, *view.shape)
         return Guess(guess, labels_of(view, view.update), torch.zeros(len(guess)).to(guess), self.epochs)
+
+
+def _read(view: View) -> Tensor:
+    """What a message tells of every image, (images, *features)."""
+    seen = view.update.get(ACTIVATIONS)
+    return _features(view) if seen is None else seen.flatten(0, 1)
+
+
+def _spread(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and spread by which features are normalised, for maps a channel at a time."""
+    if features.dim() == 2:
+        return features.mean(0), features.std(0).mean()
+    return features.mean((0, 2, 3), keepdim=True)[0], features.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-6)
 
 
 def _features(view: View) -> Tensor:

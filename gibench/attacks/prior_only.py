@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from gibench.attacks import Attack
 from gibench.draws import Draws
-from gibench.types import Guess, View
+from gibench.types import Guess, Kind, View
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class PriorOnly(Attack):
     citation: ClassVar[str] = "control; no source"
     needs: ClassVar[frozenset[str]] = frozenset({"aux_data"})
     control: ClassVar[bool] = True
+    reads: ClassVar[frozenset[Kind]] = frozenset({"gradient", "delta", "activations"})
     mode: Literal["class_mean", "mean"] = "class_mean"
 
     def reconstruct(self, view: View, draws: Draws) -> Guess:

@@ -24,6 +24,10 @@ PLACES: tuple[Place, ...] = ("data", "model", "gradient", "protocol")
 """Where a defense acts, in the order in which a client passes them."""
 
 
+GRADIENT_HOOKS = ("gradient", "keep", "message", "withheld", "local", "cohort", "received", "observed", "sealed")
+"""Hooks that act on gradients and weight changes; those on images, network and weights act on activations, too."""
+
+
 @dataclass(frozen=True)
 class Exposure:
     """How often the most exposed client's images were used."""
@@ -188,6 +192,11 @@ class Defense(Entry):
         The net may live on the meta device: its layers may be looked at, its weights not.
         """
         return ""
+
+    def bypassed(self) -> str:
+        """Why it has nothing to act on in split learning, where no gradient leaves the client; empty if it has."""
+        own = (hook for hook in GRADIENT_HOOKS if getattr(type(self), hook) is not getattr(Defense, hook))
+        return "protects gradients; split learning sends activations" if next(own, "") else ""
 
     def lacks(self) -> str:
         """What must be installed before it can run here, as one line; empty: nothing."""

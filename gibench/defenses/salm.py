@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -16,7 +15,7 @@ from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import cross_entropy
 from gibench.learned.fit import minimise, seeded
-from gibench.registry import build
+from gibench.learned.surrogate import surrogate, without_weights
 from gibench.types import Batch, Images
 
 Weights = dict[str, Tensor]
@@ -71,7 +70,7 @@ class SALM(Defense):
             return self
         x, y = images.x[:LEARNED], images.y[:LEARNED]
         classes = int(images.y.max()) + 1
-        net = seeded(draws.at("surrogate"), lambda: _surrogate(self.surrogate, x.shape[1], x.shape[2], classes)).to(x)
+        net = seeded(draws.at("surrogate"), lambda: surrogate(self.surrogate, x.shape[1], x.shape[2], classes)).to(x)
 
         def loss(chosen: Tensor, _: Draws) -> Tensor:
             return nn.functional.cross_entropy(net(shown[chosen]), y[chosen])
@@ -91,7 +90,7 @@ class SALM(Defense):
         if not self.radius:
             return batch
         theta = {name: t for name, t in self.state.items() if name != "classes"}
-        net = _skeleton(self.surrogate, batch.x.shape[2], batch.x.shape[3], int(self.state["classes"]))
+        net = without_weights(self.surrogate, batch.x.shape[2], batch.x.shape[3], int(self.state["classes"]))
         flat = Batch(batch.x.flatten(0, 1), batch.y.flatten(0, 1))
         return replace(batch, x=self.protected(net, theta, flat).x.view_as(batch.x))
 
@@ -124,14 +123,3 @@ class SALM(Defense):
             logits: Tensor = functional_call(net, theta, (x,))
             total = cross_entropy(logits.unsqueeze(1), Batch(x, y.unsqueeze(1))).sum()
             return torch.autograd.grad(total, x)[0]
-
-
-def _surrogate(name: str, channels: int, side: int, classes: int) -> nn.Module:
-    return cast(nn.Module, cast(Any, build("models", name)).build(channels, side, classes))
-
-
-@cache
-def _skeleton(name: str, channels: int, side: int, classes: int) -> nn.Module:
-    """Its layers without weights."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return _surrogate(name, channels, side, classes).eval()

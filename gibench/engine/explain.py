@@ -7,11 +7,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from gibench.draws import Draws
+from gibench.engine.activations import forward_plan
 from gibench.engine.chunks import in_chunks
 from gibench.engine.local import training_of
 from gibench.engine.objective import Objective, Plan
 from gibench.engine.search import as_gradient
-from gibench.types import Guess, Match, View
+from gibench.types import ACTIVATIONS, Guess, Match, View
 
 
 def matching_loss(view: View, guess: Guess, draws: Draws) -> Tensor:
@@ -21,6 +22,8 @@ def matching_loss(view: View, guess: Guess, draws: Draws) -> Tensor:
         match = part.defense.match(part) if part.defense is not None and not unlearned(part) else Match()
         x, labels = guess.x[where], guess.labels[where]
         plan = Plan(replace(match, linear=False), labels, simulate=training_of(part, match))
+        if part.kind == ACTIVATIONS:
+            plan = forward_plan(part, replace(match, distance="l2"), labels)
         objective = Objective(part, plan)
         return Guess(x, labels, objective.distance(x, labels, own).detach(), 0)
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gibench.errors import InputError
-from gibench.types import Match, Update, View, victims
+from gibench.split import split
+from gibench.types import ACTIVATIONS, Match, Update, View, victims
 
 Rule = Callable[[nn.Module, Update, int, int], Tensor]
 """(net, gradient, images per victim b, classes k) -> (v, b) classes; InputError where the rule does not hold."""
@@ -19,10 +20,13 @@ def labels_of(view: View, update: Update) -> Tensor:
     """(v, b): the given labels, or those of the rule that suits the case.
 
     b = 1: `idlg`. b > 1: `ilrg`, and `yin` for what comes without the last bias (withheld, or pruned to zeros).
-    `update` points uphill; a weight change is brought to the size of one step's gradient first.
+    Activations show what the server's part makes of them. `update` points uphill; a weight change is brought to the
+    size of one step's gradient first.
     """
     if view.labels is not None:
         return view.labels
+    if view.kind == ACTIVATIONS:
+        return _predicted(view, update)
     net, b, k = view.model, view.shape[0], view.classes
     update = _per_step(view, update)
     weight, bias = _last(net, update)
@@ -129,6 +133,15 @@ def head(net: nn.Module) -> str:
 def linears(net: nn.Module) -> list[str]:
     """Names of the linear layers, from the input on."""
     return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+
+
+@torch.no_grad()
+def _predicted(view: View, update: Update) -> Tensor:
+    seen = update[ACTIVATIONS]
+    assert seen is not None
+    assert view.cut is not None
+    logits: Tensor = split(view.model, view.cut).server(seen.flatten(0, 1))
+    return logits.argmax(1).view(seen.shape[:2])
 
 
 def _last(net: nn.Module, update: Update) -> tuple[Tensor | None, Tensor | None]:

@@ -104,7 +104,7 @@ def resized(x: Tensor, side: int) -> Tensor:
 
 def as_gradient(view: View) -> View:
     """A weight change points against the gradient; its length does not matter to the cosine."""
-    if view.kind == "gradient":
+    if view.kind != "delta":
         return view
     return replace(view, update=_negative(view.update), rounds=tuple(_negative(r) for r in view.rounds))
 

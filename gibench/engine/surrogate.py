@@ -44,7 +44,7 @@ def rehearsal(view: View, batch: Batch, draws: Draws) -> View:
     """The view, `at_rest`, that clients holding `batch` would give, averaged over as many rounds as were observed."""
     assert view.defense is not None
     clients = draws.of(range(len(batch.y)))
-    messages = rounds_seen(view.model, view.defense, batch, clients, 1 + len(view.rounds), view.local)
+    messages = rounds_seen(view.model, view.defense, batch, clients, 1 + len(view.rounds), view.local, cut=view.cut)
     labels = None if view.labels is None else batch.y
     return at_rest(replace(view, update=mean_message(messages), rounds=(), labels=labels, bn=None))
 

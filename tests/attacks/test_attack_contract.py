@@ -40,17 +40,17 @@ def cheap(name: str) -> Attack:
 def scene(attack: Attack, digits: Parts, b: int = 1, v: int = V) -> View:
     """The first model, kind of message and batch size that this attack can handle, with everything it may ask for."""
     aux = Images(digits.aux.x[:96], digits.aux.y[:96])
-    for kind in ("gradient", "delta"):
+    for kind in ("gradient", "delta", "activations"):
         for model in MODELS:
             net = net_of(model, 1, 10)
             for size in {b, 1, 4}:
-                if attack.unfit(net, size, kind):
+                if attack.misread(kind) or attack.unfit(net, size, kind):
                     continue
                 draws = Draws(("plant",))
                 shown = attack.plant(net, (size, 1, 32, 32), aux, draws)
                 batch = held(digits.test, v, size)
-                local = None if kind == "gradient" else Local(2, 0.05, 0.0)
-                view = seen(shown, batch, 10, aux=aux, local=local)
+                local = Local(2, 0.05, 0.0) if kind == "delta" else None
+                view = seen(shown, batch, 10, aux=aux, local=local, cut=1 if kind == "activations" else None)
                 with torch.no_grad():
                     stats = statistics_of(shown, batch.x)
                 return replace(view, bn=stats, planted="active_server" in attack.required())
@@ -121,7 +121,8 @@ def test_a_victim_whose_update_is_not_finite_fails_alone(name: str, digits: Part
 
 def broken(view: View) -> dict[str, tuple[View, str]]:
     """Views that no attack may answer, with what has to be said about them."""
-    first, *_, last = view.update
+    first, last = next(iter(view.update)), list(view.update)[-1]
+    what = "activation" if view.kind == "activations" else "parameter"
 
     def with_update(**changes: object) -> View:
         return replace(view, update=view.update | changes)
@@ -129,13 +130,13 @@ def broken(view: View) -> dict[str, tuple[View, str]]:
     g = view.update[last]
     without = {k: u for k, u in view.update.items() if k != first}
     return {
-        "missing tensor": (replace(view, update=without), f"lacks the parameter '{first}'"),
-        "extra tensor": (with_update(ghost=g), "'ghost', which is no parameter"),
+        "missing tensor": (replace(view, update=without), f"lacks the {what} '{first}'"),
+        "extra tensor": (with_update(ghost=g), f"'ghost', which is no {what}"),
         "shape": (with_update(**{last: torch.zeros(V, 3, 3, 3)}), f"'{last}' has the shape"),
         "dtype": (with_update(**{last: g.double()}), "float64"),
         "victims": (with_update(**{last: g[:2]}), "disagree on the number of victims"),
         "labels": (replace(view, labels=view.labels + 10), "labels must lie in 0..9"),
-        "nothing shared": (replace(view, update=dict.fromkeys(view.update)), "shares no parameter"),
+        "nothing shared": (replace(view, update=dict.fromkeys(view.update)), f"shares no {what}"),
     }
 
 

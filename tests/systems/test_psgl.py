@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gibench.datasets import Parts
 from gibench.errors import InputError
+from gibench.split import smashed
 from gibench.systems.psgl import (
     WEIGHTS,
     Fusion,
@@ -20,7 +21,6 @@ from gibench.systems.psgl import (
     to_depth,
     unpacked,
 )
-from gibench.systems.split import smashed
 
 NETS = ["lenet", "convnet(width=16)"]
 

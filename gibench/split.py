@@ -47,6 +47,15 @@ def split(net: nn.Module, cut: int) -> Split:
     return parts
 
 
+def uncuttable(net: nn.Module, cut: int) -> str:
+    """Why the net cannot be cut there, in one line; empty if it can. It may live on the meta device."""
+    try:
+        split(net, cut)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def smashed(net: nn.Module, x: Tensor, cut: int) -> Tensor:
     """What the server gets of images (n, c, h, w): the activations at the cut, with their gradient to x."""
     out: Tensor = split(net, cut).client(x)

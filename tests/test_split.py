@@ -7,7 +7,7 @@ from torch import nn
 
 from gibench.datasets import Parts
 from gibench.errors import InputError
-from gibench.systems.split import cuts, smashed, split, upload_bytes
+from gibench.split import cuts, smashed, split, upload_bytes
 
 NETS = [
     ("lenet", 2),
