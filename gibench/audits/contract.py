@@ -80,7 +80,7 @@ class Contract(Audit):
             "uniform price": uniform_price(market),
         }
         for group, menu in menus.items():
-            rational, compatible = violations(market, menu)
+            rational, compatible = (round(by, 9) for by in violations(market, menu))  # what is left is rounding
             yield Measure(group, "provider's utility", worth(market, menu, EUT))
             yield Measure(group, "as felt", worth(market, menu, taste))
             yield Measure(group, "IR violated by", rational)

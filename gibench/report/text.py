@@ -17,6 +17,13 @@ def percent(value: float, places: int = 0) -> str:
     return NOTHING if math.isnan(value) else f"{100 * value:.{places}f}%"
 
 
+def measured(value: float, spread: float, unit: str) -> str:
+    """A number of an audit, a share in percent, with its standard deviation where there is one."""
+    if unit == "share":
+        return percent(value, 1) + ("" if math.isnan(spread) else f" ± {percent(spread, 1)}")
+    return f"{value:.4g}" + ("" if math.isnan(spread) else f" ± {spread:.2g}")
+
+
 def seconds(value: float) -> str:
     """A duration with as many decimals as say something."""
     return decimals(value, 2 if value < 10 else 0)
