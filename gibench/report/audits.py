@@ -32,18 +32,16 @@ class AuditLine:
 
 @dataclass(frozen=True)
 class AuditTable:
-    """Groups with the same measures; without a name for any of them there is no column of groups."""
+    """Groups with the same measures. A line begins with what tells it from the others: its group, its defense."""
 
     measures: list[str]
     lines: list[AuditLine]
-
-    @property
-    def grouped(self) -> bool:
-        return any(line.group for line in self.lines)
+    grouped: bool
+    defended: bool
 
     @property
     def heads(self) -> list[str]:
-        return [*(["about"] if self.grouped else []), "defense", *self.measures]
+        return [*(["about"] if self.grouped else []), *(["defense"] if self.defended else []), *self.measures]
 
 
 @dataclass(frozen=True)
@@ -63,16 +61,19 @@ def audit_reports(results: Results) -> list[AuditReport]:
 def _report(rows: pd.DataFrame) -> AuditReport:
     first = rows.iloc[0]
     trained = [] if first["training"] == PLAIN else [first["training"]]
-    title = one_line(" · ".join(map(str, [first["audit"], first["dataset"], first["model"], *trained])))
     known = rows[rows["seeds"] > 0]
+    alone = [known["defense"].iloc[0]] if known["defense"].nunique() == 1 else []
+    title = one_line(" · ".join(map(str, [first["audit"], first["dataset"], first["model"], *trained, *alone])))
     alike: dict[tuple[str, ...], list[str]] = {}  # measures -> the groups that have them
     for group, part in known.groupby("group", sort=False):
         alike.setdefault(tuple(dict.fromkeys(part["name"])), []).append(str(group))
-    tables = [_table(known[known["group"].isin(groups)], list(names), groups) for names, groups in alike.items()]
+    tables = [
+        _table(known[known["group"].isin(groups)], list(names), groups, bool(alone)) for names, groups in alike.items()
+    ]
     return AuditReport(title, tables, _notes(rows))
 
 
-def _table(rows: pd.DataFrame, names: list[str], groups: list[str]) -> AuditTable:
+def _table(rows: pd.DataFrame, names: list[str], groups: list[str], alone: bool) -> AuditTable:
     """Line by line, so that the defenses of a group stand below each other."""
     units = dict(zip(rows["name"], rows["unit"], strict=True))
     heads = [one_line(f"{name} ({units[name]})" if units[name] not in ("", "share") else name) for name in names]
@@ -85,7 +86,8 @@ def _table(rows: pd.DataFrame, names: list[str], groups: list[str]) -> AuditTabl
         for group in groups
         for defense in dict.fromkeys(rows.loc[rows["group"] == group, "defense"])
     ]
-    return AuditTable(heads, lines)
+    grouped = groups != [""]
+    return AuditTable(heads, lines, grouped, not (alone and grouped))
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:

@@ -19,9 +19,10 @@ def percent(value: float, places: int = 0) -> str:
 
 def measured(value: float, spread: float, unit: str) -> str:
     """A number of an audit, a share in percent, with its standard deviation where there is one."""
+    some = spread > 0  # neither unknown nor nought
     if unit == "share":
-        return percent(value, 1) + ("" if math.isnan(spread) else f" ± {percent(spread, 1)}")
-    return f"{value:.4g}" + ("" if math.isnan(spread) else f" ± {spread:.2g}")
+        return percent(value, 1) + (f" ± {percent(spread, 1)}" if some else "")
+    return f"{value:.4g}" + (f" ± {spread:.2g}" if some else "")
 
 
 def seconds(value: float) -> str:

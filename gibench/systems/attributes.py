@@ -48,10 +48,11 @@ def of_hidden(hidden: ArrayLike, means: ArrayLike, variance: ArrayLike) -> Float
 
 
 def of_update(weight: ArrayLike, bias: ArrayLike, values: ArrayLike, column: int) -> Floats:
-    """log P(update | each value), (n, k), of a first layer's gradients of one record: weight (n, units, d), bias (n, units).
+    """log P(update | each value), (n, k), of gradients of a first layer: weight (n, units, d), bias (n, units).
 
-    Every row of the weight's is the record times the bias's (Phong et al. 2017), whatever the weights and the label:
-    the attribute's field is read off and told exactly from `values` (k,). A gradient of nought tells nothing.
+    One record is behind each: every row of the weight's is that record times the bias's (Phong et al. 2017), whatever
+    the weights and the label. The attribute's field is read off and told exactly from `values` (k,). A gradient of
+    nought tells nothing.
     """
     w, b, levels = (np.asarray(one, np.float64) for one in (weight, bias, values))
     row = np.abs(b).argmax(1)
