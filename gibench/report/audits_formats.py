@@ -20,6 +20,7 @@ from gibench.report.text import markdown as escaped
 Writer = Callable[[str], str]
 
 NARROWEST, SLIMMEST = 16, 9  # columns for a name, and for a number
+BESIDE, BELOW = " ± ", "\n±"
 
 
 def print_audits(shown: list[AuditReport], console: Console) -> None:
@@ -42,11 +43,9 @@ def _grids(table: AuditTable, width: int) -> Iterator[Table]:
     """One, or as many measures at a time as fit beside the names; spreads go below where that makes room."""
     names = [_names(table, line) for line in table.lines]
     room = width - sum(1 + max(NARROWEST, *map(len, column)) for column in zip(*names, strict=True))
-    between, widths = next(
-        (between, widths)
-        for between in (" ± ", "\n±")
-        if sum(1 + w for w in (widths := _widths(table, between))) <= room or between != " ± "
-    )
+    between, widths = BESIDE, _widths(table, BESIDE)
+    if sum(widths) + len(widths) > room:
+        between, widths = BELOW, _widths(table, BELOW)
     first = used = 0
     for number, wide in enumerate(widths):
         if number > first and used + 1 + wide > room:
@@ -59,7 +58,7 @@ def _grids(table: AuditTable, width: int) -> Iterator[Table]:
 def _widths(table: AuditTable, between: str) -> list[int]:
     """Of every measure's column."""
     columns = zip(*(line.texts for line in table.lines), strict=True)
-    texts = [[part for text in column for part in text.replace(" ± ", between).split("\n")] for column in columns]
+    texts = [[part for text in column for part in text.replace(BESIDE, between).split("\n")] for column in columns]
     heads = (head.split() for head in table.measures)
     return [max(SLIMMEST, *map(len, [*head, *column])) for head, column in zip(heads, texts, strict=True)]
 
@@ -81,7 +80,7 @@ def _grid(table: AuditTable, measures: range, widths: list[int], between: str) -
 
 
 def _cell(text: str, between: str) -> Text:
-    value, found, spread = text.partition(" ± ")
+    value, found, spread = text.partition(BESIDE)
     return Text.assemble(value, (between + spread if found else "", "dim"))
 
 
