@@ -28,6 +28,7 @@ from gibench.types import Batch, Update
 Floats = NDArray[np.float64]
 Clients = Annotated[int, Field(ge=4, le=1000)]
 ALONE, TIME = "nobody poisons", "time for all clients"
+MIXED = {"a quarter defends": 4, "half defend": 2}  # of two equal camps the filter cannot tell which is odd
 INITS = 40  # fresh initialisations that a broadcast model is compared with
 
 
@@ -36,8 +37,8 @@ class MESAS(Audit):
     """Who is rejected of `clients` honest ones, all under the defense, and of `poisoners` beside them.
 
     Poisoners follow the defense: wrong labels, or a patch with a target class, go through it; a message that is scaled
-    or reversed was defended before. Group `half defend`: half of the honest clients defend, the others do not, nobody
-    poisons; that question counts for a defense. Compared are the parameters that everybody shares. A gradient counts as
+    or reversed was defended before. Where a quarter or half of the honest clients defend, the others do not and
+    nobody poisons; that question counts for a defense. Compared are the parameters that everybody shares. A gradient counts as
     the step that it is at the suite's local rate. Planted models are told from fresh initialisations of the same
     layers. Means over `trials` with other images.
     """
@@ -82,12 +83,13 @@ class MESAS(Audit):
             out = self._rejected(_steps(subject, _joined(sent, theirs)), weights)
             found[name, "poisoners rejected"] = float(out[self.clients :].mean())
             found[name, "honest rejected"] = float(out[: self.clients].mean())
-        half = self.clients // 2
-        plain = subject.messages(self.checkpoint, _rows(batch, range(half)), at.of(range(half)), defended=False)
-        mixed = _joined(_steps(subject, plain, defended=False), _steps(subject, _tail(sent, half)))
-        out = self._rejected(mixed, weights)
-        found["half defend", "defended rejected"] = float(out[half:].mean())
-        found["half defend", "undefended rejected"] = float(out[:half].mean())
+        plain = subject.messages(self.checkpoint, _rows(batch, honest), at.of(honest), defended=False)
+        for name, part in MIXED.items():
+            bare = self.clients - self.clients // part
+            others = _steps(subject, _part(plain, slice(bare)), defended=False)
+            out = self._rejected(_joined(others, _steps(subject, _part(sent, slice(bare, None)))), weights)
+            found[name, "defended rejected"] = float(out[bare:].mean())
+            found[name, "undefended rejected"] = float(out[:bare].mean())
         return found
 
     def _rejected(self, updates: Update, weights: dict[str, nn.Parameter]) -> NDArray[np.bool_]:
@@ -138,8 +140,8 @@ def _joined(one: Update, other: Update) -> Update:
     return {name: None if g is None or h is None else torch.cat([g, h]) for name, (g, h) in pairs.items()}
 
 
-def _tail(update: Update, start: int) -> Update:
-    return {name: None if g is None else g[start:] for name, g in update.items()}
+def _part(update: Update, rows: slice) -> Update:
+    return {name: None if g is None else g[rows] for name, g in update.items()}
 
 
 def _flat(net: nn.Module) -> Floats:

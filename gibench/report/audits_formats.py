@@ -19,7 +19,7 @@ from gibench.report.text import markdown as escaped
 
 Writer = Callable[[str], str]
 
-NARROWEST, SLIMMEST = 16, 9  # columns for a name, and for a number
+NARROWEST, SLIMMEST, GAP = 16, 9, 2  # columns for a name, for a number, between them
 BESIDE, BELOW = " ± ", "\n±"
 
 
@@ -42,16 +42,16 @@ def print_audits(shown: list[AuditReport], console: Console) -> None:
 def _grids(table: AuditTable, width: int) -> Iterator[Table]:
     """One, or as many measures at a time as fit beside the names; spreads go below where that makes room."""
     names = [_names(table, line) for line in table.lines]
-    room = width - sum(1 + max(NARROWEST, *map(len, column)) for column in zip(*names, strict=True))
+    room = width - sum(GAP + max(NARROWEST, *map(len, column)) for column in zip(*names, strict=True))
     between, widths = BESIDE, _widths(table, BESIDE)
-    if sum(widths) + len(widths) > room:
+    if sum(widths) + GAP * len(widths) > room:
         between, widths = BELOW, _widths(table, BELOW)
     first = used = 0
     for number, wide in enumerate(widths):
-        if number > first and used + 1 + wide > room:
+        if number > first and used + GAP + wide > room:
             yield _grid(table, range(first, number), widths, between)
             first, used = number, 0
-        used += 1 + wide
+        used += GAP + wide
     yield _grid(table, range(first, len(widths)), widths, between)
 
 
