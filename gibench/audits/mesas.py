@@ -37,9 +37,9 @@ class MESAS(Audit):
     """Who is rejected of `clients` honest ones, all under the defense, and of `poisoners` beside them.
 
     Poisoners follow the defense: wrong labels, or a patch with a target class, go through it; a message that is scaled
-    or reversed was defended before. Where a quarter or half of the honest clients defend, the others do not and
-    nobody poisons; that question counts for a defense. Compared are the parameters that everybody shares. A gradient counts as
-    the step that it is at the suite's local rate. Planted models are told from fresh initialisations of the same
+    or reversed was defended before. Where a quarter or half of the honest clients defend, the others do not and nobody
+    poisons; that question counts for a defense. Compared are the parameters that everybody shares. A gradient counts
+    as the step that it is at the suite's local rate. Planted models are told from fresh initialisations of the same
     layers. Means over `trials` with other images.
     """
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import cast
 
 import pytest
+from trained import client
 
 from gibench.audits import Audit, Measure, Subject
 from gibench.draws import Draws
@@ -64,8 +65,6 @@ def test_an_audit_leaves_the_client_as_it_is(spec: str, subject: Callable[..., S
     ],
 )
 def test_clients_that_an_audit_cannot_judge_have_a_reason(audit: str, defense: str, why: str) -> None:
-    from conftest import client  # type: ignore[attr-defined]
-
     one = client(defense)
     assert why in cast(Audit, build("audits", audit)).unfit(one.defense, one.skeleton)
     bare = client()
