@@ -78,7 +78,7 @@ class MESAS(Audit):
         spent = time.perf_counter() - clock
         found = {(ALONE, "honest rejected"): float(alone.mean()), (ALONE, TIME): spent}
         for name in POISONS:
-            changed = poisoned_images(name, _rows(batch, bad), len(torch.unique(subject.parts.client.y)))
+            changed = poisoned_images(name, _rows(batch, bad), int(subject.parts.client.y.max()) + 1)
             theirs = poisoned_message(name, subject.messages(self.checkpoint, changed, at.of(bad)))
             out = self._rejected(_steps(subject, _joined(sent, theirs)), weights)
             found[name, "poisoners rejected"] = float(out[self.clients :].mean())
