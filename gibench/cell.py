@@ -34,7 +34,7 @@ from gibench.utility import memory_of
 def run_cell(cell: Cell, store: Store, device: str) -> None:
     """Attack one client and store a row per victim image. Its client and judge must be in the store."""
     clock = time.perf_counter()
-    parts = _parts(cell.client.dataset, cell.client.client_images, cell.client.aux_images, device)
+    parts = parts_of(cell.client.dataset, cell.client.client_images, cell.client.aux_images, device)
     chosen = _tuned(cell, parts, store, device)
     victims, index = victims_of(parts.test, cell.victims, cell.images)
     view, sent = observe(cell, cell.client, parts, victims, store, device)
@@ -59,7 +59,7 @@ def run_cell(cell: Cell, store: Store, device: str) -> None:
 
 def run_client(client: Client, store: Store, device: str, judged: bool = False) -> None:
     """Train one client, keep its checkpoints and its row; of one that is only judged the row alone."""
-    parts = _parts(client.dataset, client.client_images, client.aux_images, device)
+    parts = parts_of(client.dataset, client.client_images, client.aux_images, device)
     trained, row = train(client, parts, judged)
     if not judged:
         place = f"cache/clients/{client.id}"
@@ -191,5 +191,6 @@ def _tuned(cell: Cell, parts: Parts, store: Store, device: str) -> dict[str, obj
 
 
 @lru_cache(maxsize=2)
-def _parts(dataset: Dataset, client_images: int | None, aux_images: int | None, device: str) -> Parts:
+def parts_of(dataset: Dataset, client_images: int | None, aux_images: int | None, device: str) -> Parts:
+    """The parts of a suite's dataset on the device; the last two are kept."""
     return load_parts(dataset, client_images, aux_images, device)

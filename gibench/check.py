@@ -21,6 +21,7 @@ from rich.text import Text
 
 from gibench.errors import InputError
 from gibench.expectations import Expectations, Number, expectations_of, is_clean, with_kept
+from gibench.leaderboard.audits import audited
 from gibench.leaderboard.cells import FAILED_SHARE, cell_table
 from gibench.report.text import one_line
 
@@ -129,6 +130,14 @@ def _broken(store: Store, results: Results) -> list[str]:
             what = f"{first['attack']} on {first['defense']} at {first['checkpoint']}"
             reason = f": {first['reason']}" if first["reason"] else ""
             found.append(one_line(f"{len(odd)} cells {status}, first {what}{reason}"))
+    audits = audited(results)
+    for status, odd in audits[audits["status"].isin(["failed", "missing"]) | (audits["reason"] != "")].groupby(
+        "status"
+    ):
+        if status != "skipped":
+            first, word = odd.iloc[0], "incomplete" if status == "ok" else status
+            what = f"{word}, first {first['audit']} of {first['defense']}: {first['reason']}"
+            found.append(one_line(f"audits {what}"))
     return found
 
 

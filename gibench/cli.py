@@ -121,13 +121,14 @@ def pack(
     kept = Store(into or Path("results") / store.out.name)
     packing.pack(store, kept)
     size = sum(path.stat().st_size for path in kept.out.iterdir() if path.is_file())
-    counts = " and ".join(f"{len(kept.finished(kind))} {kind}" for kind in ("cells", "clients"))
-    typer.echo(f"{kept.out}: {counts} in {size / 2**20:.1f} MiB")
+    counts = [(kind, len(kept.finished(kind))) for kind in ("cells", "clients", "audits")]
+    told = " and ".join(f"{count} {kind}" for kind, count in counts if count or kind != "audits")
+    typer.echo(f"{kept.out}: {told} in {size / 2**20:.1f} MiB")
 
 
 @app.command("list")
 def list_entries(
-    kind: Annotated[str, typer.Argument(help="datasets, models, defenses, attacks, metrics or suites")],
+    kind: Annotated[str, typer.Argument(help="datasets, models, defenses, attacks, metrics, audits or suites")],
     form: Annotated[str, typer.Option("--format", "-f", help="terminal or json")] = "terminal",
 ) -> None:
     """List what there is, with meaning, settings, source and needs."""

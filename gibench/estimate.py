@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
+from gibench.packed import IDS
 from gibench.store import Store
 from gibench.workers import Job
 
@@ -13,11 +14,11 @@ Timings = dict[tuple[str, ...], float]
 
 
 def recorded(folders: Iterable[Path]) -> Timings:
-    """Median seconds of clients by (dataset, model, defense name) and of cells by (dataset, model, attack name)."""
+    """Median seconds by (dataset, model, name): of clients the defense's name, of cells and audits their own."""
     found: dict[tuple[str, ...], list[float]] = {}
     for folder in folders:
-        for kind, entry in (("clients", "defense"), ("cells", "attack")):
-            rows = Store(folder).frame(kind).drop_duplicates(kind[:-1])
+        for kind, entry in (("clients", "defense"), ("cells", "attack"), ("audits", "audit")):
+            rows = Store(folder).frame(kind).drop_duplicates(IDS[kind])
             seconds = rows.reindex(columns=["seconds", "fit_seconds", "study_seconds"]).fillna(0.0).sum(axis=1)
             names = rows[entry].str.split("(").str[0]
             for *key, spent in zip(rows["dataset"], rows["model"], names, seconds, strict=True):
@@ -44,8 +45,7 @@ def estimate(jobs: Iterable[Job], timings: Timings) -> tuple[float, int]:
 
 
 def _key(job: Job) -> tuple[str, str, str]:
-    from gibench.grid import Cell
+    from gibench.grid import Client
 
-    client = job.work.client if isinstance(job.work, Cell) else job.work
-    entry = job.work.attack if isinstance(job.work, Cell) else job.work.defense
-    return client.dataset.spec(), client.model.spec(), entry.entry_name()
+    client = job.work if isinstance(job.work, Client) else job.work.client
+    return client.dataset.spec(), client.model.spec(), job.work.entry.entry_name()

@@ -14,6 +14,7 @@ import pandas as pd
 
 from gibench.errors import InputError
 from gibench.leaderboard import aggregate, matched
+from gibench.leaderboard.audits import audited
 from gibench.leaderboard.columns import OBLIVIOUS, PSEUDO, UNDEFENDED, WORST
 from gibench.leaderboard.points import GROUP, TABLE, TRAINED, has_matches, worst_row
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gibench.store import Results
 
 TOLERANCES = {"ssim": 0.02, "attacker_accuracy": 0.05, "utility": 0.02}
-PSNR_DB, RATIO, EXACT_DB = 0.5, 0.12, 40.0
+PSNR_DB, RATIO, EXACT_DB, SHARE = 0.5, 0.12, 40.0, 0.05
 """Half a dB, which is 12 % of an MSE. Over 40 dB rounding decides: there a tenth of what is above is added."""
 
 PART = " | "  # between the parts of a number's key, the first of which is its setting
@@ -59,7 +60,7 @@ def expectations_of(results: Results, clean: bool = False) -> Expectations:
     With matched utility per setting, target and family: the worst case as PSNR, SSIM, attacker accuracy and MSE, and
     the utility. Otherwise per setting and defense the PSNR of `worst` and of `oblivious` at the worst checkpoint, per
     attack the undefended PSNR at every checkpoint, so that an attack that got weaker shows behind a stronger one, and
-    per defense the utility.
+    per defense the utility. In either case every measure of the audits, of which a share may move by 5 points.
     """
     suite = results.grid.get("suite", {})
     return Expectations(
@@ -69,7 +70,7 @@ def expectations_of(results: Results, clean: bool = False) -> Expectations:
         commit=results.commit,
         clean=clean,
         cells=sum(cell.get("status") != "skipped" for cell in results.grid.get("cells", [])),
-        numbers=dict(_matched(results) if has_matches(results) else _unmatched(results)),
+        numbers=dict([*(_matched(results) if has_matches(results) else _unmatched(results)), *_audited(results)]),
     )
 
 
@@ -143,6 +144,16 @@ def _unmatched(results: Results) -> Iterator[tuple[str, Number]]:
                 yield from _number(f"{where}{PART}{row['attack']} at {row['checkpoint']}{PART}psnr", "psnr", row)
     for row in board.drop_duplicates([*TRAINED, "defense"]).to_dict("records"):
         yield from _number(f"{_setting(row, TRAINED)}{PART}{row['defense']}{PART}utility", "utility", row)
+
+
+def _audited(results: Results) -> Iterator[tuple[str, Number]]:
+    """Every measure of every audit but times, which no two runs share."""
+    for row in audited(results).to_dict("records"):
+        if row["seeds"] and row["unit"] != "s":
+            key = [_setting(row, TRAINED), f"{row['defense']}", row["audit"], row["group"], row["name"]]
+            value = float(row["value"])
+            tolerance = SHARE if row["unit"] == "share" else RATIO * abs(value)
+            yield PART.join(part for part in key if part), Number(value, math.nan, math.nan, tolerance, 0)
 
 
 def _setting(row: Mapping[str, Any] | pd.Series, columns: list[str]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -41,7 +41,12 @@ class Client:
 
     @cached_property
     def id(self) -> str:
-        return _digest(self.identity())
+        return digest(self.identity())
+
+    @property
+    def entry(self) -> Defense:
+        """Whose work this is."""
+        return self.defense
 
     @cached_property
     def skeleton(self) -> nn.Module:
@@ -112,7 +117,12 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        return _digest(self.identity())
+        return digest(self.identity())
+
+    @property
+    def entry(self) -> Attack:
+        """Whose work this is."""
+        return self.attack
 
     @property
     def rehearsal(self) -> Client:
@@ -179,11 +189,12 @@ Chosen = Callable[[Suite, Dataset, Model], list[Defense]]
 
 def as_written(block: Suite, dataset: Dataset, model: Model) -> list[Defense]:
     """Every defense at every strength that the suite lists, anywhere the same."""
-    return cast(list[Defense], _entries("defenses", block.defenses))
+    return cast(list[Defense], entries("defenses", block.defenses))
 
 
 def cells(suite: Suite, chosen: Chosen = as_written) -> list[Cell]:
-    """Every cell in the order in which it should run; `none` and `prior_only` are always among them.
+    """Every cell in the order in which it should run; `none` and `prior_only` are always among them, but for blocks
+    that name no attack at all.
 
     Raises InputError for the first entry that cannot be built.
     """
@@ -204,28 +215,43 @@ def titles(suite: Suite, chosen: Chosen = as_written) -> dict[str, list[str]]:
     return found
 
 
-def clients(grid: list[Cell]) -> list[Client]:
-    """The clients that these cells need, each once."""
-    return list({client.id: client for cell in grid for client in cell.clients}.values())
+class Work(Protocol):
+    """What needs trained clients: cells and examinations."""
+
+    @property
+    def clients(self) -> list[Client]: ...
 
 
-def _block(suite: Suite, chosen: Chosen) -> list[Cell]:
-    datasets = cast(list[Dataset], _entries("datasets", suite.datasets))
-    models = cast(list[Model], _entries("models", suite.models))
+def clients(work: Sequence[Work]) -> list[Client]:
+    """The clients that these cells or examinations need, each once."""
+    return list({client.id: client for one in work for client in one.clients}.values())
+
+
+def trained(block: Suite, chosen: Chosen = as_written) -> Iterator[tuple[Client, Client]]:
+    """Every client of a block with the undefended one of the same training; `none` is always among them."""
+    datasets = cast(list[Dataset], entries("datasets", block.datasets))
+    models = cast(list[Model], entries("models", block.models))
     none = cast(Defense, build("defenses", "none"))
-    attacks = cast(list[Attack], _entries("attacks", ["prior_only", *suite.attacks]))
-    found = []
-    for dataset, model, seed in itertools.product(datasets, models, suite.seeds):
-        shared = (seed, suite.training, suite.client_images, suite.aux_images)
-        defenses = {defense.spec(): defense for defense in [none, *chosen(suite, dataset, model)]}
+    for dataset, model, seed in itertools.product(datasets, models, block.seeds):
+        shared = (seed, block.training, block.client_images, block.aux_images)
+        defenses = {defense.spec(): defense for defense in [none, *chosen(block, dataset, model)]}
         under = {spec: Client(dataset, model, defense, *shared) for spec, defense in defenses.items()}
         for client in under.values():
             if client.problem:
                 raise InputError(f"{client.defense} on {dataset} with {model}: {client.problem}")
-        settings = itertools.product(suite.checkpoints, suite.batch_sizes, suite.threats)
-        for client, (checkpoint, batch, threat), attack in itertools.product(under.values(), settings, attacks):
+        yield from ((client, under["none"]) for client in under.values())
+
+
+def _block(suite: Suite, chosen: Chosen) -> list[Cell]:
+    if not suite.attacks:
+        return []
+    attacks = cast(list[Attack], entries("attacks", ["prior_only", *suite.attacks]))
+    settings = list(itertools.product(suite.checkpoints, suite.batch_sizes, suite.threats))
+    found = []
+    for client, undefended in trained(suite, chosen):
+        for (checkpoint, batch, threat), attack in itertools.product(settings, attacks):
             seen = (checkpoint, batch, threat, suite.rounds, attack)
-            found.append(Cell(client, under["none"], *seen, suite.victims, suite.tune_images))
+            found.append(Cell(client, undefended, *seen, suite.victims, suite.tune_images))
     return found
 
 
@@ -235,12 +261,12 @@ def _skeleton(dataset: Dataset, model: Model, defense: Defense) -> nn.Module:
         return defense.network(model.build(dataset.channels, dataset.side, dataset.classes))
 
 
-def _entries(kind: str, specs: list[str]) -> list[Any]:
+def entries(kind: str, specs: list[str]) -> list[Any]:
     """Entries in the order written, each once; a name's own `prior_only(...)` or `none` replaces the one added."""
     found = {entry.spec(): entry for spec in specs for entry in expand(kind, spec)}
     return list(found.values())
 
 
-def _digest(identity: dict[str, Any]) -> str:
+def digest(identity: dict[str, Any]) -> str:
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

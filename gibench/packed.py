@@ -1,7 +1,7 @@
 """Many results in few files: how they are kept once they are made.
 
-    out/cells.parquet, clients.parquet, failed.parquet   all rows, sorted by cell or client
-    out/provenance.parquet   a row per cell and client: kind, id, commit, and all it comes from as JSON (text)
+    out/cells.parquet, clients.parquet, failed.parquet, audits.parquet, failed_audits.parquet   all rows, sorted by id
+    out/provenance.parquet   a row per cell, client and examination: kind, id, commit, and all it comes from (text)
     out/checksums.json       of each of these and of grid.json
 
 Equal results give equal bytes. No torch is imported here.
@@ -21,8 +21,12 @@ from gibench.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IDS = {"cells": "cell", "clients": "client", "failed": "cell"}
+IDS = {
+    "cells": "cell", "clients": "client", "failed": "cell", "audits": "examination", "failed_audits": "examination"
+}  # fmt: skip
 """The kinds of results, and the column that names a result of each."""
+FAILURES = {"cells": "failed", "audits": "failed_audits"}
+"""Where the failures of a kind are kept; one whose result is there no longer counts."""
 ORIGINS = "provenance.parquet"
 FILES = [*(f"{kind}.parquet" for kind in IDS), ORIGINS, "grid.json"]
 ROW_GROUP = 1 << 17  # rows that are read together when one cell is asked for

@@ -23,7 +23,8 @@ def pack(store: Store, into: Store) -> None:
         parts = [part for source in (into, store) for part in source.parts(kind, damaged, strict=True)]
         if damaged:
             raise InputError(f"{damaged[0]} cannot be packed: it is damaged, or another gibench wrote it")
-        found[kind] = packed.join(kind, parts, found["cells"].origins if kind == "failed" else ())
+        done = (found[of].origins for of, failures in packed.FAILURES.items() if failures == kind)
+        found[kind] = packed.join(kind, parts, next(done, {}))
     if not any(part.origins for part in found.values()):
         raise InputError(f"{store.out} holds no results yet; `gibench run suite=... out={store.out}` makes them")
     try:

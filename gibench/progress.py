@@ -41,10 +41,11 @@ class Watch:
         if self.total:
             sought = sum(job.judged for job in plan.jobs)
             matching = f" ({sought} of them to find strengths of equal utility)" if sought else ""
+            audits = f"{kinds['audit']} audits to make, " if plan.examinations else ""
             self.console.print(
                 Text(
                     f"suite {plan.suite.name}: {kinds['client']} clients to train{matching}, "
-                    f"{kinds['cell']} cells to attack, {len(plan.done)} results there already, "
+                    f"{kinds['cell']} cells to attack, {audits}{len(plan.done)} results there already, "
                     f"{len(plan.skipped)} pairs skipped; {workers} workers, results in {self.out}"
                 ),
                 soft_wrap=True,

@@ -27,7 +27,7 @@ from gibench.errors import InputError, nearest, suggest
 
 
 class Entry:
-    """Base of datasets, models, defenses, attacks and metrics. Subclasses are frozen pydantic dataclasses."""
+    """Base of datasets, models, defenses, attacks, metrics and audits. Subclasses are frozen pydantic dataclasses."""
 
     citation: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raised when the meaning of an entry changes; part of every identity
@@ -71,7 +71,10 @@ E = TypeVar("E", bound=Entry)
 
 _END = "end_of_the_arguments"
 STACKED_BY = {"defenses": "gibench.stack"}  # kinds whose entries add up, and who makes one of several
-KINDS = {"datasets": "dataset", "models": "model", "defenses": "defense", "attacks": "attack", "metrics": "metric"}
+KINDS = {
+    "datasets": "dataset", "models": "model", "defenses": "defense", "attacks": "attack", "metrics": "metric",
+    "audits": "audit",
+}  # fmt: skip
 
 
 def names(kind: str) -> list[str]:

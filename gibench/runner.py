@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +11,8 @@ from typing import Any
 
 from gibench.calibration import Calibration, Known, calibrate
 from gibench.errors import InputError
-from gibench.grid import PROTOCOL, Cell, Chosen, as_written, cells, clients, titles
+from gibench.examinations import Examination, examinations
+from gibench.grid import PROTOCOL, Cell, Chosen, Client, as_written, cells, clients, titles
 from gibench.store import Store, default_out
 from gibench.suite import Suite
 from gibench.workers import Event, Job, Workers
@@ -24,9 +25,10 @@ class Plan:
 
     suite: Suite
     cells: list[Cell]
-    done: frozenset[str]  # ids of cells and clients with results
+    done: frozenset[str]  # ids of cells, clients and examinations with results
     jobs: list[Job]
     calibration: Calibration
+    examinations: list[Examination]
 
     @property
     def chosen(self) -> Chosen:
@@ -34,8 +36,9 @@ class Plan:
         return self.calibration.chosen if self.suite.match else as_written
 
     @property
-    def skipped(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.skip]
+    def skipped(self) -> list[Cell | Examination]:
+        planned: list[Cell | Examination] = [*self.cells, *self.examinations]
+        return [work for work in planned if work.skip]
 
 
 @dataclass(frozen=True)
@@ -56,21 +59,23 @@ def make_plan(suite: Suite, store: Store, failures: Mapping[str, str] = MappingP
     """
     store.check(PROTOCOL)
     calibration = calibrate(suite, Known(_utilities(suite, store), failures))
-    grid = cells(suite, calibration.chosen if suite.match else as_written)
-    running = [cell for cell in grid if not cell.skip]
-    answered = store.finished("cells")
-    open_cells = [cell for cell in running if cell.id not in answered]
+    chosen = calibration.chosen if suite.match else as_written
+    grid, examined = cells(suite, chosen), examinations(suite, chosen)
+    planned: list[Cell | Examination] = [*grid, *examined]
+    running = [work for work in planned if not work.skip]
+    answered = store.finished("cells") | store.finished("audits")
+    open_work = [work for work in running if work.id not in answered]
     wanted = {client.id: client for client in clients(running)}
-    needed = {client.id for cell in open_cells for client in cell.clients}
+    needed = {client.id for work in open_work for client in work.clients}
     trained = store.finished("clients") & wanted.keys()
     kept = {id for id in trained if id not in needed or _has_weights(store, id)}
     jobs = [Job(id, client) for id, client in wanted.items() if id not in kept]
     jobs += [Job(id, client) for id, client in calibration.verified.items() if id not in wanted]
     known = wanted.keys() | calibration.verified.keys()
     jobs += [Job(id, client, judged=True) for id, client in calibration.tried.items() if id not in known]
-    jobs += [Job(cell.id, cell, tuple({client.id: None for client in cell.clients})) for cell in open_cells]
-    done = frozenset(kept.union(cell.id for cell in running if cell.id in answered))
-    return Plan(suite, grid, done, jobs, calibration)
+    jobs += [Job(work.id, work, tuple({client.id: None for client in work.clients})) for work in open_work]
+    done = frozenset(kept.union(work.id for work in running if work.id in answered))
+    return Plan(suite, grid, done, jobs, calibration, examined)
 
 
 def run(
@@ -91,7 +96,7 @@ def run(
     devices = choose_devices(workers, device)
     plan = make_plan(suite, store)
     if plan.jobs:
-        _check_data(cells(suite))
+        _check_data(cells(suite), examinations(suite))
     already, done, failed = len(plan.done), 0, dict[str, tuple[str, str]]()
     while True:
         store.open(describe_grid(plan))
@@ -141,13 +146,18 @@ def _utilities(suite: Suite, store: Store) -> dict[str, float]:
 def describe_grid(plan: Plan) -> dict[str, Any]:
     """What the folder's grid.json says."""
     titled = titles(plan.suite, plan.chosen)
-    described = [
-        {**cell.describe(), "status": "skipped" if cell.skip else "planned", "reason": cell.skip}
-        | ({"titles": titled[cell.id]} if cell.id in titled else {})
-        for cell in plan.cells
-    ]
+
+    def described(planned: Sequence[Cell | Examination]) -> list[dict[str, Any]]:
+        return [
+            {**work.describe(), "status": "skipped" if work.skip else "planned", "reason": work.skip}
+            | ({"titles": titled[work.id]} if work.id in titled else {})
+            for work in planned
+        ]
+
+    audits = {"audits": described(plan.examinations)} if plan.examinations else {}
     targets = plan.calibration.describe() if plan.suite.match else {}
-    return {"protocol": PROTOCOL, "suite": plan.suite.model_dump(), "cells": described, **targets}
+    suite = plan.suite.model_dump()
+    return {"protocol": PROTOCOL, "suite": suite, "cells": described(plan.cells), **audits, **targets}
 
 
 def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:
@@ -166,8 +176,10 @@ def choose_devices(workers: int | None, device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{k % count}" for k in range(workers or count))
 
 
-def _check_data(grid: list[Cell]) -> None:
+def _check_data(grid: list[Cell], examined: list[Examination]) -> None:
     """Every dataset is there, right, and has enough images to attack and to tune on."""
+    for dataset in {client.dataset.spec(): client.dataset for client in clients(examined)}.values():
+        dataset.ensure()
     wanted: dict[str, list[Cell]] = {}
     for cell in grid:
         wanted.setdefault(cell.client.dataset.spec(), []).append(cell)
@@ -200,9 +212,11 @@ def _record_failure(event: Event, store: Store) -> None:
     from gibench.machine import provenance
 
     work = event.job.work
-    if isinstance(work, Cell):
-        row = {**work.describe(), "status": "failed", "reason": event.reason, "seconds": event.seconds}
-        store.write_rows("failed", work.id, [row], provenance("cpu") | {"cell": work.identity()})
+    if isinstance(work, Client):
+        return
+    row = {**work.describe(), "status": "failed", "reason": event.reason, "seconds": event.seconds}
+    kind, name = ("failed", "cell") if isinstance(work, Cell) else ("failed_audits", "examination")
+    store.write_rows(kind, work.id, [row], provenance("cpu") | {name: work.identity()})
 
 
 def _has_weights(store: Store, client: str) -> bool:

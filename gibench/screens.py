@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gibench.defenses import Defense
+    from gibench.examinations import Examination
+    from gibench.grid import Cell
     from gibench.runner import Plan
 
 SHOWN_METRICS = (
@@ -40,11 +42,14 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
             heading, justify="left" if words else "right", overflow="fold", min_width=16 if words else None
         )
     open_jobs = {job.id for job in plan.jobs}
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for cell in plan.cells:
-        groups.setdefault((cell.client.dataset.spec(), cell.client.model.spec()), []).append(cell)
-    for (dataset, model), cells in groups.items():
-        clients = {client.id for cell in cells if not cell.skip for client in cell.clients}
+    work: list[Cell | Examination] = [*plan.cells, *plan.examinations]
+    groups: dict[tuple[str, str], list[Cell | Examination]] = {}
+    for one in work:
+        groups.setdefault((one.client.dataset.spec(), one.client.model.spec()), []).append(one)
+    examined = {one.id for one in plan.examinations}
+    for (dataset, model), planned in groups.items():
+        clients = {client.id for one in planned if not one.skip for client in one.clients}
+        cells = [one for one in planned if one.id not in examined]
         kept = [cell for cell in cells if not cell.skip]
         to_run = sum(cell.id in open_jobs for cell in kept)
         figures = (
@@ -59,9 +64,11 @@ def print_plan(plan: Plan, folders: Sequence[Path], out: str) -> None:
     console.print(table)
     if plan.suite.match:
         _print_targets(plan, console)
-    console.print(Text(f"defenses: {_listed(cell.client.defense.spec() for cell in plan.cells)}"), soft_wrap=True)
+    console.print(Text(f"defenses: {_listed(one.client.defense.spec() for one in work)}"), soft_wrap=True)
     console.print(Text(f"attacks: {_listed(cell.attack.spec() for cell in plan.cells)}"), soft_wrap=True)
-    reasons = Counter((cell.attack.entry_name(), _names(cell.client.defense), cell.skip) for cell in plan.skipped)
+    if plan.examinations:
+        _print_audits(plan, console)
+    reasons = Counter((one.entry.entry_name(), _names(one.client.defense), one.skip) for one in plan.skipped)
     for (attack, defense, reason), count in reasons.items():
         console.print(Text(f"skipped {count} x {attack} on {defense}: {reason}"), soft_wrap=True)
     seconds, unknown = estimate(plan.jobs, recorded(folders))
@@ -84,6 +91,13 @@ def _print_targets(plan: Plan, console: Console) -> None:
     console.print(Text(f"matched utility of {families} at {targets}"), soft_wrap=True)
     told = ", ".join(f"{count} {state}" for state, count in states.items())
     console.print(Text(f"targets: {told}; cells of a defense are planned when its strength is found"), soft_wrap=True)
+
+
+def _print_audits(plan: Plan, console: Console) -> None:
+    kept = [one for one in plan.examinations if not one.skip]
+    done = sum(one.id in plan.done for one in kept)
+    counts = f"{len(kept)} examinations, {done} done, {len(kept) - done} to run"
+    console.print(Text(f"audits: {_listed(one.audit.spec() for one in plan.examinations)}: {counts}"), soft_wrap=True)
 
 
 def print_listing(kind: str, entries: list[dict[str, Any]]) -> None:

@@ -1,9 +1,10 @@
 """Results on disk: one parquet file per cell and per client, written once, whole or not at all.
 
-    out/grid.json                 suite, protocol and every cell of the grid, skipped ones with their reason
+    out/grid.json                 suite, protocol and every cell and examination, skipped ones with their reason
     out/cells/<cell>.parquet      one row per victim image
     out/clients/<client>.parquet  one row
     out/failed/<cell>.parquet     one row with the reason; a later run tries these again
+    out/audits/<examination>.parquet   one row per measure; out/failed_audits/ is to it what failed/ is to cells/
     out/images/<cell>.safetensors victims, transmitted images and reconstructions as bytes
     out/cache/                    trained weights; may be deleted
 
@@ -63,6 +64,18 @@ CLIENT_COLUMNS = {
     **TIMES, **COSTS, **OUTCOME,
 }  # fmt: skip
 
+AUDIT_COLUMNS = {
+    "examination": "string",
+    **{name: NAMES[name] for name in ("client", "dataset", "model", "defense", "seed", "training")},
+    "audit": "string", "group": "string", "name": "string", "value": "float64", "unit": "string", "note": "string",
+    **COSTS, **OUTCOME,
+}  # fmt: skip
+COLUMNS = {
+    "cells": CELL_COLUMNS, "failed": CELL_COLUMNS, "clients": CLIENT_COLUMNS, "audits": AUDIT_COLUMNS,
+    "failed_audits": AUDIT_COLUMNS,
+}  # fmt: skip
+"""By kind of results."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -73,6 +86,7 @@ class Results:
     grid: dict[str, Any]
     commit: str
     damaged: list[str]
+    audits: pd.DataFrame
 
 
 class Store:
@@ -85,7 +99,7 @@ class Store:
         """Prepare the folder for a run of `grid`. InputError if it cannot be written or holds another protocol."""
         self.check(grid["protocol"])
         try:
-            for name in ("cells", "clients", "failed", "images", "cache"):
+            for name in (*COLUMNS, "images", "cache"):
                 (self.out / name).mkdir(parents=True, exist_ok=True)
             for left in self.out.rglob(f"{atomic.PART}*"):  # of a run that was killed while writing
                 left.unlink(missing_ok=True)
@@ -118,18 +132,17 @@ class Store:
         return grid
 
     def finished(self, kind: str) -> set[str]:
-        """The ids of all cells (kind "cells") or clients ("clients") with results."""
+        """The ids of all cells ("cells"), clients ("clients") or examinations ("audits") with results."""
         return {path.stem for path in packed.singles(self.out, kind)} | packed.origins(self.out, kind).keys()
 
     def write_rows(
         self, kind: str, name: str, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
     ) -> None:
-        """The rows of one cell or client; columns that a row lacks are null."""
+        """The rows of one cell, client or examination; columns that a row lacks are null."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
-        if strange := {name for row in rows for name in row} - set(columns):
+        if strange := {name for row in rows for name in row} - COLUMNS[kind].keys():
             raise ValueError(f"rows of {kind} hold the unknown columns {', '.join(sorted(strange))}")
         schema = _schema(kind).with_metadata({"gibench": json.dumps(provenance, sort_keys=True, default=str)})
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
@@ -137,7 +150,8 @@ class Store:
         self._write(f"{kind}/{name}.parquet", lambda path: pq.write_table(table, path, **slim))  # many small files
 
     def drop_failure(self, name: str) -> None:
-        (self.out / "failed" / f"{name}.parquet").unlink(missing_ok=True)
+        for kind in ("failed", "failed_audits"):
+            (self.out / kind / f"{name}.parquet").unlink(missing_ok=True)
 
     def remember(self) -> None:
         """Note this folder as the one that `gibench report` reads when none is named."""
@@ -159,10 +173,14 @@ class Store:
 
     def cell_rows(self, name: str) -> pd.DataFrame:
         """The rows of one cell."""
+        return self.rows_of("cells", name)
+
+    def rows_of(self, kind: str, name: str) -> pd.DataFrame:
+        """The rows of one result of a kind."""
         import pyarrow.parquet as pq
 
-        path = self.out / "cells" / f"{name}.parquet"
-        found = pq.read_table(path) if path.exists() else packed.rows(self.out, "cells", name)
+        path = self.out / kind / f"{name}.parquet"
+        found = pq.read_table(path) if path.exists() else packed.rows(self.out, kind, name)
         frame: pd.DataFrame = found.to_pandas()
         return frame
 
@@ -212,15 +230,17 @@ class Store:
 
         damaged: list[str] = []
         commits: set[str] = set()
-        done, clients = (self._frame(kind, damaged, commits) for kind in ("cells", "clients"))
-        failed = self._frame(
-            "failed", damaged, commits, without=set(done["cell"].unique())
-        )  # it failed before it was done
-        rows = pd.concat([done, failed], ignore_index=True) if len(failed) else done
-        grid = self.grid()
-        if not len(rows) and not damaged:
+        clients = self._frame("clients", damaged, commits)
+        found = {}
+        for kind, failures in packed.FAILURES.items():
+            done = self._frame(kind, damaged, commits)
+            ids = set(done[packed.IDS[kind]].unique())
+            failed = self._frame(failures, damaged, commits, without=ids)  # it failed before it was done
+            found[kind] = pd.concat([done, failed], ignore_index=True) if len(failed) else done
+        rows, audits, grid = found["cells"], found["audits"], self.grid()
+        if not len(rows) and not len(audits) and not damaged:
             raise InputError(f"{self.out} holds no results yet; `gibench run suite=... out={self.out}` makes them")
-        return Results(rows, clients, grid, ", ".join(sorted(commits)) or "unknown", damaged)
+        return Results(rows, clients, grid, ", ".join(sorted(commits)) or "unknown", damaged, audits)
 
     def tampered(self) -> list[str]:
         """The packed files whose checksum is not that with which they were packed."""
@@ -232,7 +252,7 @@ class Store:
         return packed.parts(self.out, kind, schema, LATER, damaged, strict)
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """The rows of a kind ("cells", "clients" or "failed"), as far as they can be read."""
+        """The rows of a kind, as far as they can be read."""
         return self._frame(kind, [], set())
 
     def _frame(self, kind: str, damaged: list[str], commits: set[str], without: Collection[str] = ()) -> pd.DataFrame:
@@ -250,13 +270,13 @@ class Store:
 def _schema(kind: str, string: str = "string") -> pa.Schema:
     import pyarrow as pa
 
-    columns = CLIENT_COLUMNS if kind == "clients" else CELL_COLUMNS
-    types = ((column, string if type_ == "string" else type_) for column, type_ in columns.items())
+    types = ((column, string if type_ == "string" else type_) for column, type_ in COLUMNS[kind].items())
     return pa.schema([(column, getattr(pa, type_)()) for column, type_ in types])
 
 
 def read_results(out: str | Path) -> Results:
-    """The results in a folder: `rows` (one per victim image and cell) and `clients` as pandas frames, and the grid."""
+    """The results in a folder, as pandas frames: `rows` (one per victim image and cell), `clients`, and `audits` (one
+    per measure and examination); and the grid."""
     return Store(out).read()
 
 

@@ -45,6 +45,7 @@ def _known_threats(threats: list[str]) -> list[str]:
 
 Different = AfterValidator(_no_repeats)
 Specs = Annotated[list[str], Field(min_length=1), Different]
+Attacks = Annotated[list[str], Different]
 Threats = Annotated[list[str], Field(min_length=1), AfterValidator(_known_threats), Different]
 Checkpoints = Annotated[list[Literal["init", "early", "final"]], Field(min_length=1), Different]
 Batches = Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1), Different]
@@ -136,7 +137,8 @@ class Block(Strict):
     datasets: Specs | None = None
     models: Specs | None = None
     defenses: Specs | None = None
-    attacks: Specs | None = None
+    attacks: Attacks | None = None
+    audits: Specs | None = None
     checkpoints: Checkpoints | None = None
     batch_sizes: Batches | None = None
     threats: Threats | None = None
@@ -161,7 +163,8 @@ class Suite(Strict):
     datasets: Specs
     models: Specs
     defenses: Specs
-    attacks: Specs
+    attacks: Attacks  # prior_only is added; none at all where only audits are wanted
+    audits: Specs | None = None
     checkpoints: Checkpoints = ["init", "final"]
     batch_sizes: Batches = [1]
     threats: Threats = ["D+kp"]
@@ -184,6 +187,12 @@ class Suite(Strict):
                 raise ValueError(f'training.cut is for protocol = "split" alone, and the protocol is "{protocol}"')
         return self
 
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not all(block.attacks or block.audits for block in self.blocks()):
+            raise ValueError("attacks: the list is empty, which only suits a suite or block with audits")
+        return self
+
     def sweep_seeds(self) -> list[int]:
         """The seeds with which knobs are swept: others than those that the solved knobs are verified with."""
         own = self.match.seeds if self.match else None
@@ -198,6 +207,9 @@ class Suite(Strict):
         named = block.training.model_fields_set if block.training else ()
         own = {name: getattr(block.training, name) for name in named}
         return self.model_copy(update={**given, "training": self.training.model_copy(update=own)})
+
+
+LISTS = ("datasets", "models", "defenses", "attacks", "audits", "checkpoints", "threats")
 
 
 def load_suite(name: str, overrides: dict[str, Any] | None = None) -> Suite:
@@ -238,9 +250,7 @@ def _put(given: dict[str, Any], key: str, value: Any) -> None:
         given = given.setdefault(parent, {})
         if not isinstance(given, dict):
             raise InputError(f"'{key}' cannot be set: '{parent}' is not a table")
-    if last in ("datasets", "models", "defenses", "attacks", "checkpoints", "threats") and isinstance(value, str):
-        value = [value]
-    given[last] = value
+    given[last] = [value] if last in LISTS and isinstance(value, str) else value
 
 
 def _keys() -> list[str]:

@@ -29,21 +29,7 @@ def utility_of(
 
     Where clients keep weights of their own, image i is classified by client i, counted around: the mean over clients.
     """
-    entries = sum(p.numel() for p in net.parameters())
-    size = min(1000, max(8, 10**8 // entries))  # images at once: each may need weights of its own
-    logits = torch.cat(
-        [
-            _classified(
-                net,
-                defense,
-                Images(test.x[part.start : part.stop], test.y[part.start : part.stop]),
-                draws.of(part),
-                memory,
-                cut,
-            )
-            for part in (range(i, min(i + size, len(test.y))) for i in range(0, len(test.y), size))
-        ]
-    ).detach()
+    logits = logits_of(net, defense, test, draws, memory, cut)
     if not bool(logits.isfinite().all()):
         raise FloatingPointError("training diverged: an output of the final model is not finite")
     truth, guess = test.y.cpu().numpy(), logits.argmax(1).cpu().numpy()
@@ -56,6 +42,27 @@ def utility_of(
         "cross_entropy": float(losses),
     }
     return {name + suffix: value for name, value in found.items()}
+
+
+def logits_of(
+    net: nn.Module, defense: Defense, images: Images, draws: Draws, memory: Memory, cut: int | None = None
+) -> Tensor:
+    """What a net in use answers to images as the defense shows them to it, (n, k), without gradients."""
+    entries = sum(p.numel() for p in net.parameters())
+    size = min(1000, max(8, 10**8 // entries))  # images at once: each may need weights of its own
+    return torch.cat(
+        [
+            _classified(
+                net,
+                defense,
+                Images(images.x[part.start : part.stop], images.y[part.start : part.stop]),
+                draws.of(part),
+                memory,
+                cut,
+            )
+            for part in (range(i, min(i + size, len(images.y))) for i in range(0, len(images.y), size))
+        ]
+    ).detach()
 
 
 def _classified(

@@ -73,6 +73,7 @@ REQUIRED = {
         "denoised_matching",
     },
     "metrics": {"mse", "psnr", "ssim"},
+    "audits": {"mesas", "fairness", "contract", "attribute_inference", "encrypted_inference"},
 }
 positive = st.floats(1e-12, 1e12)
 unit = st.floats(0, 1, exclude_max=True)
@@ -89,7 +90,7 @@ def message(kind: str, spec: str) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_should_be_there_is_and_parts_are_not_entries(kind: str) -> None:
     assert set(names(kind)) >= REQUIRED[kind]
-    assert not set(names(kind)) & {"engine", "labels", "files", "idx", "parts", "medmnist_files"}
+    assert not set(names(kind)) & {"engine", "labels", "files", "idx", "parts", "medmnist_files", "poison"}
     assert names(kind) == sorted(names(kind))
 
 

@@ -1,4 +1,4 @@
-"""A bibliography of everything that a report shows: its datasets, models, attacks and defenses."""
+"""A bibliography of everything that a report shows: its datasets, models, attacks, defenses and audits."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from gibench.store import Results
 
 Citations = Mapping[str, Mapping[str, str]]
-"""Per kind of entry ("datasets", "models", "attacks", "defenses") the citation of every name."""
+"""Per kind of entry ("datasets", "models", "attacks", "defenses", "audits") the citation of every name."""
 
-COLUMNS = {"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense"}
+COLUMNS = {"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense", "audits": "audit"}
 NO_SOURCE = "no source"  # what the citation of a control says
 JOURNALS = ("TMLR", "SIAM J.", "IEEE Trans.")
 
 
 def as_bibtex(results: Results, citations: Citations) -> str:
-    """Entries for every dataset, model, attack and defense of the results, sorted by key.
+    """Entries for every dataset, model, attack, defense and audit of the results, sorted by key.
 
     A key depends on the source, not on what else is shown; a comment above an entry says who cites it. A text that
     names no publication is a note; names that `citations` does not know are listed in a comment.
@@ -52,7 +52,7 @@ def as_bibtex(results: Results, citations: Citations) -> str:
 
 def _shown(results: Results) -> Iterator[tuple[str, str]]:
     """Kind and name of every entry in the grid or, where there is none, in the rows; the order is theirs."""
-    planned = pd.DataFrame(results.grid.get("cells", []), dtype=object)
+    planned = pd.DataFrame([*results.grid.get("cells", []), *results.grid.get("audits", [])], dtype=object)
     table = planned if len(planned) else results.rows
     for kind, column in COLUMNS.items():
         for spec in dict.fromkeys(table.reindex(columns=[column])[column].dropna()):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from gibench.leaderboard import aggregate, compare
+from gibench.leaderboard.audits import audited
 from gibench.leaderboard.points import has_matches
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def as_json(results: Results) -> str:
 
     A suite with matched utility also has `matched`, a row per setting, target and family, and `pairs`, the paired
     differences: gibench.leaderboard.matched and .pairs say what their keys mean.
+    One with audits has `audits`, a row per measure: gibench.leaderboard.audits says what its keys mean.
     """
     suite = results.grid.get("suite", {})
     head = {"suite": suite.get("name"), "version": suite.get("version"), "protocol": results.grid.get("protocol")}
@@ -50,6 +52,8 @@ def as_json(results: Results) -> str:
     if has_matches(results):
         found = compare(results)
         whole |= {"matched": _records(found.matched), "pairs": _records(found.pairs)}
+    if len(audits := audited(results)):
+        whole |= {"audits": _records(audits)}
     return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
 

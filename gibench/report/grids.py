@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-TEXTS = {"checkpoint", "defense", "attack", "at", "leak", "status", "notes"}
+TEXTS = {"checkpoint", "defense", "attack", "at", "leak", "status", "notes", "about"}
 TEXTS |= {"target", "against", "attacker", "verdict", "MSE verdict", "knob"}
 """Columns of words; all others hold numbers."""
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gibench.report.audits import audit_reports
+from gibench.report.audits_formats import audits_as_latex
 from gibench.report.best import RULE, best
 from gibench.report.headline import Line
 from gibench.report.latex_tables import NEEDS, WIDE, bold, floating, listed, remark, signed_number, spaced, tabular
@@ -29,8 +31,10 @@ def as_latex(results: Results) -> str:
     if matches := matched_report(results):
         parts += matched_as_latex(matches, shown.title)
     parts += _tables(shown)
+    audits = audit_reports(results)
+    parts += audits_as_latex(audits, shown.title) if audits else []
     parts += [listed(shown.notes)] if shown.notes else []
-    parts.append(remark(LEGEND if shown.tables else EMPTY))
+    parts += [remark(LEGEND if shown.tables else EMPTY)] if shown.tables or not audits else []
     return "\n\n".join(spaced(parts)) + "\n"
 
 

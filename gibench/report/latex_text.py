@@ -20,6 +20,7 @@ SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "·": r"$\cdot$",
+    "±": r"$\pm$",
 }
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from gibench.report.audits import audit_reports
+from gibench.report.audits_formats import audits_as_markdown
 from gibench.report.costs import HEADS as HEADS_OF_COSTS
 from gibench.report.costs import costs
 from gibench.report.grids import folded, grid
@@ -50,10 +52,12 @@ def as_markdown(results: Results) -> str:
         parts.extend(f"> **Note.** {escaped(note)}" for note in table.notes)
         parts.append(folded("What each defense costs", grid(HEADS_OF_COSTS, costs(table.rows, results))))
         parts.append(folded("Every attack and checkpoint", grid(HEADS_OF_ATTACKS, _attacks(table.rows))))
+    if audits := audit_reports(results):
+        parts.extend(audits_as_markdown(audits))
     if shown.notes:
         parts.append("**Not in the numbers above**")
         parts.append("\n".join(f"- {escaped(note)}" for note in shown.notes))
-    parts.append(escaped(LEGEND if shown.tables else EMPTY))
+    parts += [escaped(LEGEND if shown.tables else EMPTY)] if shown.tables or not audits else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from gibench.report.audits import audit_reports
+from gibench.report.audits_formats import print_audits
 from gibench.report.headline import Line
 from gibench.report.matched import matched_report
 from gibench.report.matched_terminal import print_matched
@@ -50,8 +52,11 @@ def print_terminal(results: Results, console: Console) -> None:
         console.print(_grid(table, console.width))
         for note in table.notes:
             console.print(Text(f"! {note}", style="magenta"))
-    if not shown.tables:
+    audits = audit_reports(results)
+    if not shown.tables and not audits:
         console.print(Text(EMPTY))
+    if audits:
+        print_audits(audits, console)
     if shown.notes:
         console.print()
         console.print(Text("Not in the numbers above", style="bold"))

@@ -17,6 +17,14 @@ def percent(value: float, places: int = 0) -> str:
     return NOTHING if math.isnan(value) else f"{100 * value:.{places}f}%"
 
 
+def measured(value: float, spread: float, unit: str) -> str:
+    """A number of an audit, a share in percent, with its standard deviation where there is one."""
+    some = spread > 0  # neither unknown nor nought
+    if unit == "share":
+        return percent(value, 1) + (f" ± {percent(spread, 1)}" if some else "")
+    return f"{value:.4g}" + (f" ± {spread:.2g}" if some else "")
+
+
 def seconds(value: float) -> str:
     """A duration with as many decimals as say something."""
     return decimals(value, 2 if value < 10 else 0)

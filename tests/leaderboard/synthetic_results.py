@@ -40,6 +40,7 @@ class Results:
     grid: dict[str, Any]
     commit: str = "0123456789abcdef"
     damaged: list[str] = field(default_factory=list)
+    audits: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def cells(

@@ -11,7 +11,7 @@ from gibench.listing import known
 from gibench.report import as_bibtex
 from gibench.report.sources import Source, sources
 
-KINDS = ("datasets", "models", "attacks", "defenses")
+KINDS = ("datasets", "models", "attacks", "defenses", "audits")
 WITHOUT_AUTHORS = {"flrsp2026", "svdefense2026"}  # their citations name none
 
 
@@ -46,7 +46,7 @@ def entries(text: str) -> dict[str, dict[str, str]]:
 
 
 def everything() -> dict[str, dict[str, str]]:
-    columns = {"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense"}
+    columns = {"datasets": "dataset", "models": "model", "attacks": "attack", "defenses": "defense", "audits": "audit"}
     return entries(as_bibtex(results(**{columns[kind]: list(citations()[kind]) for kind in KINDS}), citations()))
 
 

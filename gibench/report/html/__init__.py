@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from gibench.leaderboard.points import recorded
+from gibench.report.audits import HEADLINE, READING, audit_reports
 from gibench.report.html.embedded import embedded
 from gibench.report.html.entries import Entries
 from gibench.report.html.matched import block
@@ -35,7 +36,7 @@ def as_html(results: Results, source: Source | None = None, entries: Entries | N
     entries: what is known of the entries of each kind, by name, as `gibench.listing` has it; without it no places.
     by: "attack" opens the tables with a line per attack from the start.
     """
-    shown, entries = report(results), entries or {}
+    shown, entries, audits = report(results), entries or {}, audit_reports(results)
     style, script = _text("page.css"), "\n".join(map(_text, SCRIPTS))
     return (
         _environment()
@@ -43,6 +44,7 @@ def as_html(results: Results, source: Source | None = None, entries: Entries | N
         .render(
             page=page(results, shown, recorded(results), entries),
             matched=block(matched_report(results), shown.tables, entries),
+            audits={"headline": HEADLINE, "reading": READING, "reports": audits},
             data=embedded(payload(results, shown, source)),
             style=Markup(style),
             script=Markup(script),

@@ -26,7 +26,7 @@ function filter() {
     if (!section.hidden) refresh(section);
   }
   filterMatched(wanted);
-  document.getElementById("none").hidden = sections.some((section) => !section.hidden);
+  document.getElementById("none").hidden = !sections.length || sections.some((section) => !section.hidden);
   document.getElementById("count").textContent = count === 1 ? "1 defense shown" : `${count} defenses shown`;
   for (const name of form.elements) if (name.name) choose(name.name, wanted[name.name]);
 }
