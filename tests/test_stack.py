@@ -124,6 +124,7 @@ def test_with_a_neutral_part_the_other_sends_what_it_sends_alone(
             lambda net, b, draws, params, memory: alone.gradient(net, b, draws.at(1), params, memory)
         )
         keep = staticmethod(alone.keep)
+        frozen = staticmethod(alone.frozen)
         message = staticmethod(lambda update, draws, memory: alone.message(update, draws.at(1), memory))
 
     kept: tuple[Memory, Memory] = ({}, {})
