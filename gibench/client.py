@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gibench.datasets import Dataset, Parts
-from gibench.defenses import Defense, Exposure
+from gibench.defenses import Defense, Exposure, Source
 from gibench.draws import Draws
 from gibench.grid import Client
 from gibench.learned.fit import seeded
@@ -71,7 +71,8 @@ def train(client: Client, parts: Parts, judged: bool = False) -> tuple[Trained, 
         local_steps=1 if local is None else local.epochs,
     )
     clock = time.perf_counter()
-    defense = client.defense.learn({"aux": parts.aux, "client": parts.client}, draws.at("fit")).planned(exposure)
+    sources: Mapping[Source, Images] = {"aux": parts.aux, "client": parts.client, "federated": parts.client}
+    defense = client.defense.learn(sources, draws.at("fit")).planned(exposure)
     net = build_net(client, defense).to(parts.client.x.device)
     net.load_state_dict(defense.start(net, parts.aux, draws.at("start")), strict=False)
     fitted = time.perf_counter()

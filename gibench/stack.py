@@ -125,7 +125,7 @@ class Stack(Defense):
 
     def fit(self, images: Images, draws: Draws) -> Self:
         """All on the same images, whatever they ask for."""
-        return self.learn({"aux": images, "client": images}, draws)
+        return self.learn({"aux": images, "client": images, "federated": images}, draws)
 
     def planned(self, exposure: Exposure) -> Self:
         return replace(self, state=_joined(part.planned(exposure).state for part in self.parts))

@@ -16,8 +16,9 @@ from gibench.message import mean_message
 from gibench.registry import Entry
 from gibench.types import Batch, Images, Local, Match, Memory, Params, Update, View
 
-Source = Literal["aux", "client"]
-"""Whose images a defense learns from: auxiliary ones, or the clients' own, pooled by someone whom they trust."""
+Source = Literal["aux", "client", "federated"]
+"""Whose images a defense learns from: auxiliary ones, the clients' own, pooled by someone whom they trust, or the
+clients' own where they are, so that only weights are joined."""
 
 Place = Literal["data", "model", "gradient", "protocol"]
 PLACES: tuple[Place, ...] = ("data", "model", "gradient", "protocol")

@@ -22,6 +22,7 @@ from gibench.defenses import Defense, Place, Source
 from gibench.draws import Draws
 from gibench.engine.features import shift_features, through_shift
 from gibench.engine.labels import linears
+from gibench.learned.federated import federate, parties
 from gibench.learned.fit import seeded
 from gibench.learned.inverter import best_inverter, learn_inverters
 from gibench.learned.latent import Bottleneck, Code, Maps, Outside, Shift, Transform, each
@@ -33,6 +34,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Adversaries = Annotated[tuple[Literal["conv", "mlp"], ...], Field(min_length=1, max_length=2)]
 
 GAMES = 3
+ROUNDS = 4  # of averaging in a federated game
 ALIKE = 1e-3  # standard deviation of a pixel over images, below which they are all the same
 
 
@@ -47,7 +49,8 @@ class LatentPerturb(Defense):
 
     `learns_from="client"`: on the clients' own images instead, pooled by a curator whom they trust. The networks are
     public and tell about those images, which no attack here reads from them, and victims are others: rows leave out
-    what this costs. Attackers study the networks on auxiliary images either way.
+    what this costs. `"federated"`: by federated averaging over eight parties that share them out; each plays the game
+    against adversaries and classifiers of its own. Attackers study the networks on auxiliary images either way.
 
     `reading="B"` is an ablation: nothing can be learned before the classifier exists, so that its features move by
     rho times their norm along plain noise, `fresh=1`; images stay as they are, and in use there is no noise. At rho=0
@@ -129,14 +132,37 @@ class LatentPerturb(Defense):
     def _played(self, images: Images, draws: Draws) -> Transform:
         classes = int(images.y.max()) + 1
         made = seeded(draws.at("transform"), lambda: self._made(images.x, classes)).to(images.x)
+        if self.learns_from == "federated":
+            self._federated(made, parties(images, draws.at("parties")), draws)
+            return made
         if isinstance(made, Maps):
             learn_autoencoder(made, images, self.autoencoder_epochs, draws.at("autoencoder"))
-        if self.kind != "budget" or self.fresh < 1:  # plain noise has no direction to learn
-            code = self.kind == "code"
-            epochs = self.epochs or (20 if code else 8)
-            rules = (self.adversaries, self.lam, self.beta, self.cap, epochs, self.adversary_steps)
-            Minimax(*rules, rising=code).play(made, images, draws.at("minimax"))
+        if self._directed:
+            self._game(1).play(made, images, draws.at("minimax"))
         return made
+
+    def _federated(self, made: Transform, shares: list[Images], draws: Draws) -> None:
+        def learned(own: Transform, share: Images, at: Draws) -> None:
+            assert isinstance(own, Maps)
+            learn_autoencoder(own, share, 1, at)
+
+        if isinstance(made, Maps):
+            for r in range(self.autoencoder_epochs):
+                federate(made, shares, learned, draws.at("autoencoder", r))
+            made.autoencoder.requires_grad_(False)
+        for r in range(ROUNDS if self._directed else 0):
+            federate(made, shares, self._game(ROUNDS).play, draws.at("minimax", r))
+
+    @property
+    def _directed(self) -> bool:
+        """Plain noise has no direction to learn."""
+        return self.kind != "budget" or self.fresh < 1
+
+    def _game(self, parts: int) -> Minimax:
+        """One of so many equal parts of the game."""
+        code = self.kind == "code"
+        epochs = max(1, (self.epochs or (20 if code else 8)) // parts)
+        return Minimax(self.adversaries, self.lam, self.beta, self.cap, epochs, self.adversary_steps, rising=code)
 
     def images(self, batch: Batch, draws: Draws) -> Batch:
         if self.reading == "B":

@@ -426,6 +426,19 @@ def test_training_against_adversaries_costs_a_fresh_attacker(digits: Parts) -> N
     assert gain.mean() / (gain.std() / len(gain) ** 0.5) > 1.65
 
 
+@pytest.mark.parametrize("kind", ["budget", "code"])
+def test_federated_parties_learn_on_their_own_images_alone(kind: str, digits: Parts) -> None:
+    defense = replace(QUICK, kind=kind, learns_from="federated")
+    few = Images(digits.client.x[:80], digits.client.y[:80])
+    state = defense.learn({"federated": few}, Draws(("f",))).state
+    again = defense.learn({"federated": few}, Draws(("f",))).state
+    pooled = replace(defense, learns_from="client").fit(few, Draws(("f",))).state
+    assert all(torch.equal(state[key], again[key]) for key in again)
+    assert state.keys() == pooled.keys()
+    assert any(not torch.equal(state[key], pooled[key]) for key in pooled)
+    assert all(value.isfinite().all() for value in state.values())
+
+
 def test_from_clients_it_learns_on_their_images_and_touches_no_other(digits: Parts) -> None:
     defense = replace(QUICK, learns_from="client")
     few = replace(
