@@ -34,7 +34,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Adversaries = Annotated[tuple[Literal["conv", "mlp"], ...], Field(min_length=1, max_length=2)]
 
 GAMES = 3
-ROUNDS = 4  # of averaging in a federated game
+ROUNDS = 4  # of federated averaging, between which every party learns for all epochs
 ALIKE = 1e-3  # standard deviation of a pixel over images, below which they are all the same
 
 
@@ -138,30 +138,30 @@ class LatentPerturb(Defense):
         if isinstance(made, Maps):
             learn_autoencoder(made, images, self.autoencoder_epochs, draws.at("autoencoder"))
         if self._directed:
-            self._game(1).play(made, images, draws.at("minimax"))
+            self._game.play(made, images, draws.at("minimax"))
         return made
 
     def _federated(self, made: Transform, shares: list[Images], draws: Draws) -> None:
         def learned(own: Transform, share: Images, at: Draws) -> None:
             assert isinstance(own, Maps)
-            learn_autoencoder(own, share, 1, at)
+            learn_autoencoder(own, share, self.autoencoder_epochs, at)
 
         if isinstance(made, Maps):
-            for r in range(self.autoencoder_epochs):
+            for r in range(ROUNDS):
                 federate(made, shares, learned, draws.at("autoencoder", r))
             made.autoencoder.requires_grad_(False)
         for r in range(ROUNDS if self._directed else 0):
-            federate(made, shares, self._game(ROUNDS).play, draws.at("minimax", r))
+            federate(made, shares, self._game.play, draws.at("minimax", r))
 
     @property
     def _directed(self) -> bool:
         """Plain noise has no direction to learn."""
         return self.kind != "budget" or self.fresh < 1
 
-    def _game(self, parts: int) -> Minimax:
-        """One of so many equal parts of the game."""
+    @property
+    def _game(self) -> Minimax:
         code = self.kind == "code"
-        epochs = max(1, (self.epochs or (20 if code else 8)) // parts)
+        epochs = self.epochs or (20 if code else 8)
         return Minimax(self.adversaries, self.lam, self.beta, self.cap, epochs, self.adversary_steps, rising=code)
 
     def images(self, batch: Batch, draws: Draws) -> Batch:
