@@ -17,6 +17,7 @@ from gibench.audits.encrypted_inference import EncryptedInference
 from gibench.audits.fairness import Fairness
 from gibench.audits.mesas import MESAS
 from gibench.audits.poison import PATCH, TARGET, poisoned_images, poisoned_message
+from gibench.audits.rero import ReRo
 from gibench.draws import Draws
 from gibench.errors import InputError
 from gibench.systems.ledger import Ledger
@@ -163,3 +164,16 @@ def test_attribute_inference_gains_all_without_a_defense_and_nothing_at_even_fli
     assert found["weight noise 0.1", "from update"] == 1, "noise on the weights does not hide a field from the update"
     assert len({found[group, "prior"] for group, name in found if name == "prior"}) == 1
     assert np.isclose(found["undefended", "gain by update"], 1 - found["undefended", "prior"])
+
+
+def test_the_bounds_are_those_of_the_noise_that_was_spent(subject: Callable[..., Subject]) -> None:
+    found = {(m.group, m.name): m.value for m in ReRo(priors=(0.1,)).examine(subject("dpsgd(sigma=1.0)"), DRAWS)}
+    row = subject("dpsgd(sigma=1.0)").row
+    assert found["", "noise multiplier"] == 1
+    assert found["", "epsilon"] == row["epsilon"]
+    (first, _), *_ = [key for key in found if key[0].startswith("kappa")]
+    assert first == "kappa 0.0025"  # one of 400 images
+    assert 0.1 < found["kappa 0.1", "relaxed"] < found["kappa 0.1", "gamma"] < 1
+    assert found["PSNR without a prior", "mean"] < 0  # noise as large as the image
+    no_noise = ReRo().examine(subject("dpsgd(sigma=0.0)"), DRAWS)
+    assert [(m.name, m.value) for m in no_noise] == [("noise multiplier", 0)]
