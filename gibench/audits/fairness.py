@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from gibench.attacks import Attack
 from gibench.audits import Audit, Measure, Subject
 from gibench.draws import Draws
-from gibench.systems.fairness import Subgroup, parity, subgroups
+from gibench.metrics.psnr import PSNR
+from gibench.registry import build
+from gibench.systems.fairness import Subgroup, leakage, parity, subgroups
+from gibench.types import Batch, View
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class Fairness(Audit):
 
     Paper: subgroups there are sex and age. The images here come without either, so that they are grouped by what is
     known of every image: its class (accuracy: the share of the class that is recognised; AUC: against all others), and
-    whether it is darker or brighter than the median image. SPD is a group's accuracy less that of the others.
+    whether it is darker or brighter than the median image. SPD is a group's accuracy less that of the others. PSNR:
+    what `attack` finds of each group's images among the first `victims` test images, sent at `checkpoint`.
     """
 
     citation: ClassVar[str] = (
@@ -27,6 +33,10 @@ class Fairness(Audit):
         "diagnostic accuracy in private large-scale AI models for medical imaging, Communications Medicine 2024, "
         "arXiv 2302.01622"
     )
+
+    attack: str = "inverting_gradients(steps=150, tv=0.01)"
+    victims: Annotated[int, Field(ge=0, le=1000)] = 32  # 0: nothing is attacked
+    checkpoint: Literal["init", "early", "final"] = "init"
 
     def examine(self, subject: Subject, draws: Draws) -> list[Measure]:
         test = subject.parts.test
@@ -43,7 +53,36 @@ class Fairness(Audit):
             *_of_groups(names, sizes, accuracy, auc),
             Measure("all classes", "widest gap in accuracy", _gap(whole.class_accuracy), "share"),
             Measure("brightness", "widest gap in accuracy", _gap(accuracy), "share"),
+            *self._leaks(subject, bright, draws),
         ]
+
+    def _leaks(self, subject: Subject, bright: Sequence[bool], draws: Draws) -> list[Measure]:
+        """Nothing of clients that are only seen summed, encrypted or as activations, which this attack cannot read."""
+        test, n = subject.parts.test, self.victims
+        defense = subject.defense
+        if not n or defense.sealed or defense.cohort or subject.training.protocol == "split":
+            return []
+        batch = Batch(test.x[:n].unsqueeze(1), test.y[:n].unsqueeze(1))
+        own = draws.at("victims").of(range(len(batch.y)))
+        view = View(
+            model=subject.nets[self.checkpoint],
+            update=subject.messages(self.checkpoint, batch, own),
+            kind="gradient" if subject.local is None else "delta",
+            shape=(1, *test.x.shape[1:]),
+            classes=int(subject.parts.aux.y.max()) + 1,
+            aux=subject.parts.aux,
+            local=subject.local,
+        )
+        guess = cast(Attack, build("attacks", self.attack)).answer(view, draws.at("attack").of(own.members))
+        psnr = PSNR().compare(batch.x.flatten(0, 1).double(), guess.x.flatten(0, 1).double()).cpu().numpy()
+        found = []
+        for groups in (
+            [f"class {label}" for label in batch.y.flatten().tolist()],
+            ["bright half" if one else "dark half" for one in bright[:n]],
+        ):
+            leaks = leakage(psnr, groups)
+            found += [Measure(f"leak of {leak.name}", "PSNR", leak.mean) for leak in leaks]
+        return found
 
 
 def _of_classes(whole: Subgroup) -> list[Measure]:

@@ -17,6 +17,7 @@ from gibench.registry import build, names
 SMALL = {
     "mesas": "mesas(trials=1, clients=8, images=4)",
     "encrypted_inference": "encrypted_inference(images=2, pieces=4)",
+    "fairness": 'fairness(attack="inverting_gradients(steps=10, tv=0.01)", victims=8)',
     "rero": "rero(priors=[0.1])",
     "psgl_streams": "psgl_streams(epochs=1)",
     "attribute_inference": "attribute_inference(sigmas=[0.1], flips=[0.5], rounds=3, splits=1)",

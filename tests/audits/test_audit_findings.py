@@ -110,7 +110,7 @@ def test_fairness_sees_a_model_that_never_says_one_class_and_fails_in_the_dark(s
         return 5 * torch.nn.functional.one_hot(guess, 4).double()
 
     parts = replace(subject().parts, test=Images(x, y))
-    found = values(Fairness().examine(replace(subject(), parts=parts, logits=logits), DRAWS))
+    found = values(Fairness(victims=0).examine(replace(subject(), parts=parts, logits=logits), DRAWS))
     accuracy = [found[f"class {c}", "accuracy"] for c in range(4)]
     assert accuracy == [0.5, 1.0, 0.5, 0.0]
     assert found["class 3", "SPD"] == pytest.approx(-2 / 3)
@@ -177,3 +177,15 @@ def test_the_bounds_are_those_of_the_noise_that_was_spent(subject: Callable[...,
     assert found["PSNR without a prior", "mean"] < 0  # noise as large as the image
     no_noise = ReRo().examine(subject("dpsgd(sigma=0.0)"), DRAWS)
     assert [(m.name, m.value) for m in no_noise] == [("noise multiplier", 0)]
+
+
+def test_leaks_of_groups_are_those_of_their_images(subject: Callable[..., Subject]) -> None:
+    audit = Fairness(attack="prior_only", victims=20)
+    found = {m.group: m.value for m in audit.examine(subject(), DRAWS) if m.name == "PSNR"}
+    test, mean = subject().parts.test, subject().parts.aux.x.mean(0)
+    psnr = -10 * (test.x[:20] - mean).square().flatten(1).mean(1).log10()
+    for label in test.y[:20].unique().tolist():
+        assert found[f"leak of class {label}"] == pytest.approx(float(psnr[test.y[:20] == label].mean()), abs=1e-3)
+    bright = test.x.flatten(1).mean(1) > test.x.flatten(1).mean(1).median()
+    assert found["leak of bright half"] == pytest.approx(float(psnr[bright[:20]].mean()), abs=1e-3)
+    assert not [m for m in audit.examine(subject("secagg(clients=4)"), DRAWS) if m.name == "PSNR"]
