@@ -106,8 +106,7 @@ def granted(row: pd.Series) -> str:
 
 def setting_title(row: pd.Series) -> str:
     """The head of a table: what all its rows share."""
-    trained = [] if row["training"] == PLAIN else [row["training"]]
-    parts = [row["dataset"], row["model"], *trained, f"batch {row['batch']}", granted(row)]
+    parts = [row["dataset"], row["model"], f"batch {row['batch']}", granted(row)]
     return one_line(" · ".join(map(str, parts)))
 
 
