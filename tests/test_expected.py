@@ -57,3 +57,20 @@ def test_a_suite_of_ones_own_is_accepted_once_and_guarded_from_then_on(tmp_path:
     again = gibench(tmp_path, *where, "--accept", "--yes")
     assert "moved" in again
     assert expected.read_text() == accepted, "tolerances and numbers are those of the results again"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_it_asks_before_it_writes(tmp_path: Path, answer: str, code: int) -> None:
+    pty = pytest.importorskip("pty", reason="there are pseudo-terminals on POSIX alone")
+    (tmp_path / "mine.toml").write_text("")
+    command = [sys.executable, "-m", "gibench", "check", "suite=mine.toml", f"out={ROOT / 'results' / 'quick'}"]
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen([*command, "--accept"], cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, text=True) as run:
+        os.write(terminal, f"{answer}\n".encode())
+        assert run.stdout is not None
+        said = run.stdout.read()
+    os.close(terminal)
+    os.close(theirs)
+    assert run.returncode == code
+    assert "write 40 numbers to mine.expected.toml? [y/N]" in said
+    assert (tmp_path / "mine.expected.toml").exists() == (answer == "y")
