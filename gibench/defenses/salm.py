@@ -45,6 +45,7 @@ class SALM(Defense):
     knob = "radius"
     sweep = (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
     neutral = "salm(radius=0)"
+    match_needs: ClassVar[frozenset[str]] = frozenset({"defense_params"})  # its noise is the surrogate's
     oblivious_suffices = (
         "what an attack inverts to is within the radius of the image at every pixel, and equal to it outside of the "
         "mask: at least 20 log10(1/radius) - 10 log10(share) dB, without undoing anything"
