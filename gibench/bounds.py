@@ -140,7 +140,9 @@ def _composed(kappa: float, step: _Step, steps: int) -> float:
     below = (steps * logsumexp(log_absent - slopes * ratios, axis=1) + CERTAIN) / slopes[:, 0]
     above = (steps * logsumexp(log_present + slopes * ratios, axis=1) + CERTAIN) / slopes[:, 0]
     low, high = float(below.min()), float(above.min())
-    width = (low + high) / (FINE - 2)
+    spare = min(steps, FINE // 8)  # places by which rounding may move a sum at most, or with any probability at all
+    width = (low + high) / (FINE - 2 - 2 * spare)
+    low, high = low + spare * width, high + spare * width
     ratios, absent, present = _grid(step, width, max(lowest, -low), min(highest, high))
     places = np.rint(ratios / width).astype(np.int64)
     first = -math.floor(low / width)

@@ -1,6 +1,7 @@
 """Reconstruction robustness and the PSNR law: published tables, a second library, simulated games."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -134,3 +135,12 @@ def test_noise_on_images_follows_the_psnr_law() -> None:
         assert psnr_at_most(float(eta), sigma, radius, pixels) == pytest.approx(level)
     assert (error**2).mean() == pytest.approx((sigma * radius) ** 2, rel=0.01)
     assert -10 * math.log10((error**2).mean()) == pytest.approx(psnr_of_mean(sigma, radius), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps"), [(0.13759873807430267, 1 / 15, 150), (0.5, 0.05, 100), (0.3, 0.8, 7), (2.0, 0.01, 2000)]
+)
+def test_better_priors_never_lower_the_bound(sigma: float, rate: float, steps: int) -> None:
+    """On the first of these, sums below the grid's window once came in again at its top for one level in ten."""
+    bounds = [rero(float(kappa), sigma, rate, steps) for kappa in np.geomspace(0.004, 0.1, 12)]
+    assert all(after >= before - 1e-5 for before, after in pairwise(bounds))

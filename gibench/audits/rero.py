@@ -47,7 +47,7 @@ class ReRo(Audit):
             Measure("", "epsilon", row["epsilon"], note=f"delta {row['delta']:.2g}"),
             Measure("", "noise multiplier", sigma),
         ]
-        for kappa in (1 / len(x), *self.priors):
+        for kappa in sorted({1 / len(x), *self.priors}):
             limit = bound(sigma, plan, kappa, radius, pixels)
             found += [
                 Measure(f"kappa {kappa:.2g}", "gamma", limit.gamma, "share"),
