@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gibench.datasets import Parts
@@ -15,6 +16,7 @@ def sent(images: Images) -> Sent:
     return Sent(packed(images.x, torch.zeros_like(images.x)), images.y)
 
 
+@pytest.mark.slow
 def test_what_is_thresholded_away_is_worth_nothing_and_what_is_left_all(digits: Parts) -> None:
     train, test = sent(Images(digits.client.x[:600], digits.client.y[:600])), sent(digits.test)
     most = float(test.y.bincount().max() / len(test.y))
