@@ -141,6 +141,6 @@ def test_noise_on_images_follows_the_psnr_law() -> None:
     ("sigma", "rate", "steps"), [(0.13759873807430267, 1 / 15, 150), (0.5, 0.05, 100), (0.3, 0.8, 7), (2.0, 0.01, 2000)]
 )
 def test_better_priors_never_lower_the_bound(sigma: float, rate: float, steps: int) -> None:
-    """On the first of these, sums below the grid's window once came in again at its top for one level in ten."""
-    bounds = [rero(float(kappa), sigma, rate, steps) for kappa in np.geomspace(0.004, 0.1, 12)]
+    """On the first of these, sums below the grid's window once came in again at its top at .01 and a few others."""
+    bounds = [rero(kappa, sigma, rate, steps) for kappa in (0.004, 0.007, 0.009, 0.01, 0.011, 0.02, 0.05, 0.1)]
     assert all(after >= before - 1e-5 for before, after in pairwise(bounds))
