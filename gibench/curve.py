@@ -85,7 +85,7 @@ class Curve:
 def between(low: float, high: float, share: float, scale: Scale) -> float:
     """The level `share` of the way from one to the other, even in the scale, with two significant digits."""
     if scale == "complement":
-        return 1 - between(1 - low, 1 - high, share, "log")
+        return round(1 - between(1 - low, 1 - high, share, "log"), 12)  # 0.1, not 0.09999999999999998
     if low > 0 and high > 0:
         return _two_digits(low ** (1 - share) * high**share)
     return _two_digits(low + share * (high - low))

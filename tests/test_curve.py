@@ -64,4 +64,5 @@ def test_levels_between_are_even_in_their_scale_and_short_to_write() -> None:
     assert between(0.01, 1.0, 0.5, "log") == 0.1
     assert between(0.0, 0.01, 0.25, "log") == 0.0025
     assert between(0.9, 0.999, 0.5, "complement") == 0.99
+    assert between(0, 0.19, 0.5, "complement") == 0.1  # as a reader would write it
     assert between(0.123456, 0.2, 0.0, "log") == 0.12
