@@ -21,7 +21,7 @@ from gibench.models import Model
 from gibench.registry import build, expand
 from gibench.suite import Suite, Targets
 
-TRIES = 2  # levels that are trained at to meet a target
+TRIES = 4  # levels that are trained at to meet a target
 
 
 @dataclass(frozen=True)

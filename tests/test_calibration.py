@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gibench.calibration import Calibration, Known, calibrate, families
+from gibench.calibration import TRIES, Calibration, Known, calibrate, families
 from gibench.errors import InputError
 from gibench.grid import Client, cells
 from gibench.registry import build, expand, names
@@ -81,12 +81,14 @@ def test_before_it_is_solved_only_the_undefended_client_is_attacked() -> None:
     assert {c.client.defense.spec() for c in cells(SUITE, found.chosen)} == {"none"}
 
 
-def test_a_level_that_is_not_confirmed_is_solved_once_more_and_then_given_up() -> None:
+def test_a_level_that_is_not_confirmed_is_solved_again_and_at_last_given_up() -> None:
     found, asked = settled(suite(match={"drop": [0.1]}), drop=0.03)
     (once,) = found.matches.values()
-    assert len(asked) == 3, "the sweep, the first level, one correction"
-    assert once.status == "matched" or once.reason.startswith("unreachable (nearest 0.")
+    assert 3 <= len(asked) <= 1 + TRIES, "the sweep, the first level, corrections"
+    assert once.status == "matched"
+    assert once.value not in {asked[1][0].defense.level, None}, "not the first one"
     found, asked = settled(suite(match={"drop": [0.1]}), drop=0.3)
+    assert len(asked) <= 1 + TRIES
     (lost,) = found.matches.values()
     assert (lost.status, lost.defense, lost.value) == ("unreachable", "", None)
 
