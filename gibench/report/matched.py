@@ -74,12 +74,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Duel:
-    """Ours against a rival at one target, for one attacker; `missing` says why there are no numbers."""
+    """Ours against a rival at one target, for one attacker; or, for no attacker, `missing` says why there is none."""
 
     target: str
     family: str
     rival: str
-    attacker: str
+    attacker: str = "-"
     n: int = 0
     accuracy: Effect = field(default_factory=Effect)
     mse: Effect = field(default_factory=Effect)
@@ -115,19 +115,21 @@ def matched_report(results: Results) -> MatchedReport | None:
 
 
 def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
-    """Every family of ours against every rival, at every target, for both attackers."""
+    """Every family of ours against every rival, at every target, for both attackers where they can be compared."""
     keys = ("target", "score", "metric", "family", "other")
     effects = {tuple(pair[key] for key in keys): pair for pair in pairs.to_dict("records")}
     for target, part in rows.groupby("target", sort=False):
         families = [row for _, row in part.iterrows()]
         for ours in (row for row in families if entry(row["family"]) == OURS):
             for rival in (row for row in families if entry(row["family"]) in RIVALS and " + " not in row["family"]):
-                lacking = [f"{name(row)}: {remark(row) or 'no scores'}" for row in (ours, rival) if not row["n"]]
+                who = (one_line(target), name(ours), name(rival))
+                if lacking := [f"{name(row)}: {remark(row) or 'no scores'}" for row in (ours, rival) if not row["n"]]:
+                    yield Duel(*who, missing="; ".join(lacking))
+                    continue
                 for score, attacker in ATTACKERS.items():
                     found = [_effect(effects, target, score, m, ours, rival) for m in ("attacker_accuracy", "mse")]
                     n = next((n for _, n in found if n), 0)
-                    said = "; ".join(lacking)
-                    yield Duel(one_line(target), name(ours), name(rival), attacker, n, found[0][0], found[1][0], said)
+                    yield Duel(*who, attacker, n, found[0][0], found[1][0])
 
 
 def _effect(
@@ -156,16 +158,25 @@ def _turned(relative: float) -> float:
 
 
 def _summary(duels: list[Duel]) -> list[str]:
-    """One sentence per family of ours, rival and attacker, over all settings and targets."""
-    told: dict[tuple[str, str, str], list[Duel]] = {}
+    """One sentence per family of ours and rival, over all settings and targets."""
+    told: dict[tuple[str, str], list[Duel]] = {}
     for duel in duels:
-        told.setdefault((duel.family, duel.rival, duel.attacker), []).append(duel)
-    return [
-        f"{family} against {rival}, {attacker} attackers, {len(part)} comparison{'s' if len(part) != 1 else ''}: "
-        f"attacker accuracy {_counted([duel.accuracy for duel in part], points=True)}; "
+        told.setdefault((duel.family, duel.rival), []).append(duel)
+    return [f"{family} against {rival}, {_compared(part)}" for (family, rival), part in told.items()]
+
+
+def _compared(duels: list[Duel]) -> str:
+    """In how many cases, and what came of it for each attacker."""
+    missing = sum(bool(duel.missing) for duel in duels)
+    fought = {attacker: [duel for duel in duels if duel.attacker == attacker] for attacker in ATTACKERS.values()}
+    known = len(fought[ATTACKERS[WORST]])
+    said = [
+        f"{attacker}: attack accuracy {_counted([duel.accuracy for duel in part], points=True)}, "
         f"MSE {_counted([duel.mse for duel in part], points=False)}"
-        for (family, rival, attacker), part in told.items()
+        for attacker, part in fought.items()
+        if part
     ]
+    return "; ".join([f"compared in {known} of {known + missing} settings and targets", *said])
 
 
 def _counted(effects: list[Effect], points: bool) -> str:

@@ -57,8 +57,7 @@ def _duels(duels: list[Duel]) -> Table:
         label = f"{duel.target}: {duel.family} against {duel.rival}" if who != before else ""
         before = who
         if duel.missing:
-            if label:
-                grid.add_row(Text(f"{label}\n{duel.missing}"), Text("-"), Text("-"), Text("-"), Text("-"))
+            grid.add_row(Text(f"{label}\n{duel.missing}"), Text("-"), Text("-"), Text("-"), Text("-"))
             continue
         accuracy, mse = duel.accuracy, duel.mse
         points = (accuracy.points, ("\n" + accuracy.points_span, "dim"))

@@ -62,17 +62,19 @@ def test_every_format_says_the_same() -> None:
         shown = [f"{100 * duel.mse.relative:+.1f}%", f"{100 * duel.mse.relative_low:.1f}", f"{row['psnr']:.1f}"]
         for number in [*shown, f"{row['psnr_low']:.1f}", f"{100 * row['utility_val']:.1f}%", "12.5 %", "12.4 %"]:
             assert number in text
-        assert "latent_perturb against dpsgd, adaptive attackers, 1 comparison" in words(text)
+        assert "latent_perturb against dpsgd, compared in 1 of 1 settings and targets; adaptive: attack" in words(text)
         assert text.index("12.4 %") < text.index("prior only"), "the headline comes first"
 
 
 def test_unreachable_rows_say_so() -> None:
     found = made.results(matches=LACKING)
-    assert duels(found)["reach 0.9", "dpsgd", "oblivious"].missing == "dpsgd: unreachable (best 0.81)"
+    there = duels(found)
+    assert there["reach 0.9", "dpsgd", "-"].missing == "dpsgd: unreachable (best 0.81)", "said once, for no attacker"
+    assert ("reach 0.9", "dpsgd", "adaptive") not in there
     for form in ("terminal", "markdown"):
         text = words(render(found, form))
         assert text.count("unreachable (best 0.81)") >= 2
-        assert "better in 1, not known in 1" in text
+        assert "latent_perturb against dpsgd, compared in 1 of 2 settings and targets; adaptive: attack" in text
         assert "nan" not in text.replace("dominant", "").lower()
 
 
