@@ -43,7 +43,8 @@ class Outpost(Defense):
         memory = {} if memory is None else memory
         steps = memory.get("steps", batch.x.new_zeros(len(batch.y)))
         memory["steps"] = steps + 1
-        acts = draws.at("coin").uniform(like=batch.x) < 1 / (1 + self.beta * steps)
+        coins = draws.at("coin").uniform(like=batch.x)
+        acting = (coins < 1 / (1 + self.beta * steps)).nonzero().squeeze(1)
         single, owner = alone(batch)
         own = None if params is None else {name: p[owner] for name, p in params.items()}
         weights = {name: p.unsqueeze(0) for name, p in net.named_parameters()} if params is None else params
@@ -51,13 +52,17 @@ class Outpost(Defense):
         update: Update = {}
         for name, each in mean_gradient(net, single, params=own).items():
             assert each is not None
-            zero = each.new_zeros(len(batch.y), each[0].numel())
-            g = zero.index_add(0, owner, each.flatten(1)) / images[:, None]
-            fisher = zero.index_add(0, owner, each.flatten(1).square()) / images[:, None]
-            spread = weights[name].detach().flatten(1).var(1, correction=0, keepdim=True).clamp(max=1)
-            noise = self.base * spread * draws.at(name).normal(g.shape[1], like=g)
-            changed = g * _largest(g.abs(), 100 - self.prune) + noise * _largest(fisher, self.phi)
-            update[name] = torch.where(acts[:, None], changed, g).view(-1, *each.shape[1:])
+            flat, zero = each.flatten(1), each.new_zeros(len(batch.y), each[0].numel())
+            g = zero.index_add(0, owner, flat) / images[:, None]
+            if len(acting):  # what others would send, were it their turn, takes longer than their gradients
+                fisher = zero.index_add(0, owner, flat.square())[acting] / images[acting, None]
+                weight = weights[name].detach().flatten(1)
+                spread = weight.var(1, correction=0, keepdim=True).clamp(max=1).expand(len(g), 1)[acting]
+                theirs = draws.at(name).of([draws.members[k] for k in acting.tolist()])
+                noise = self.base * spread * theirs.normal(g.shape[1], like=g)
+                kept = g[acting] * _largest(g[acting].abs(), 100 - self.prune)
+                g = g.index_copy(0, acting, kept + noise * _largest(fisher, self.phi))
+            update[name] = g.view(-1, *each.shape[1:])
         return update
 
     def upload_bytes(self, update: Update) -> float:
