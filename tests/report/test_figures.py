@@ -14,7 +14,7 @@ from gibench.leaderboard.points import recorded
 from gibench.leaderboard.scores import scores
 from gibench.report.figures import figures
 from gibench.report.figures.budgets import budgeted, budgets
-from gibench.report.figures.canvas import saved
+from gibench.report.figures.canvas import in_lines, saved
 from gibench.report.figures.distributions import distributions, gains
 from gibench.report.figures.knobs import knobs
 from gibench.report.figures.tradeoff import tradeoff
@@ -57,6 +57,34 @@ def test_points_of_the_trade_off_are_where_the_table_says() -> None:
     assert {name: line.get_marker() for name, line in points.items()} == {"none": "o", DP: "D", PRUNE: "D"}
     front = next(line for line in axis.lines if line.get_label() == "front")
     assert np.allclose(front.get_xydata(), [(85, 3), (90, 20)])
+
+
+def test_names_in_a_trade_off_do_not_lie_on_each_other() -> None:
+    names = ["none", *(f'latent_perturb(kind="bottleneck", beta={k}, lam=0.1)' for k in range(8))]
+    planned = made.cells(defenses=tuple(names), seeds=(0,))
+    clients = made.clients(planned)
+    clients["utility"] = clients["defense"].map({name: 0.8 + 0.004 * k for k, name in enumerate(names)})
+    rows = made.rows(planned, psnr=lambda cell, victim, image: 12.0 + 0.2 * names.index(cell["defense"]))
+    figure = tradeoff(report(made.results(planned, rows, clients=clients)).tables[0])
+    assert figure is not None
+    figure.draw_without_rendering()
+    texts = figure.axes[0].texts
+    assert len(texts) > 4
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    assert max(len(line) for text in texts for line in text.get_text().splitlines()) <= 26
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("dpsgd", ["dpsgd"]),
+        ('latent_perturb(kind="code", latent=9)', ["latent_perturb(", 'kind="code", latent=9)']),
+        ("an_unbroken_name_of_many_letters", ["an_unbroken_name_of_many_letters"]),
+    ],
+)
+def test_specs_are_broken_where_they_may_be(text: str, lines: list[str]) -> None:
+    assert in_lines(text, 24) == "\n".join(lines)
 
 
 def test_curves_over_budgets_have_the_numbers_of_the_table() -> None:

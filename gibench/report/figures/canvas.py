@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import textwrap
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -35,7 +35,7 @@ def blank(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple
 
 def dressed(axis: Axes, title: str, across: str = "", up: str = "", letters: int = 76) -> None:
     """Titles, the first in lines of so many letters, and as few rules as are needed to read it."""
-    axis.set_title("\n".join(textwrap.wrap(title, letters)), fontsize=9, loc="left", parse_math=False)
+    axis.set_title(in_lines(title, letters), fontsize=9, loc="left", parse_math=False)
     axis.set_xlabel(across, fontsize=8, parse_math=False)
     axis.set_ylabel(up, fontsize=8, parse_math=False)
     axis.tick_params(labelsize=8, color=SOFT)
@@ -43,6 +43,16 @@ def dressed(axis: Axes, title: str, across: str = "", up: str = "", letters: int
     axis.spines[["left", "bottom"]].set_color(SOFT)
     axis.grid(True, color=SOFT, linewidth=0.5)
     axis.set_axisbelow(True)
+
+
+def in_lines(text: str, letters: int) -> str:
+    """Broken after spaces and brackets into lines of so many letters, where it can be."""
+    lines = [""]
+    for part in re.split(r"(?<=[ (])", text):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def saved(figure: Figure, kind: str) -> bytes:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from gibench.leaderboard.columns import WORST
 from gibench.leaderboard.scores import WHERE, Scores
-from gibench.report.figures.canvas import COLOURS, OTHER, blank, dressed
+from gibench.report.figures.canvas import COLOURS, OTHER, blank, dressed, in_lines
 from gibench.report.headline import Line
 from gibench.report.tables import TABLE, Table
 from gibench.report.text import one_line
@@ -22,7 +22,7 @@ def distributions(table: Table, scored: Scores) -> Figure | None:
     lines = [(line, values) for line, values in lines if len(values)]
     if not lines:
         return None
-    figure, (axis,) = blank(6.4, 1.2 + 0.24 * len(lines))
+    figure, (axis,) = blank(6.4, 1.2 + 0.28 * len(lines))
     for row, (line, values) in enumerate(lines):
         colour = COLOURS.get(line.leak, OTHER)
         axis.boxplot(
@@ -39,9 +39,9 @@ def distributions(table: Table, scored: Scores) -> Figure | None:
             capprops={"color": colour},
             flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour},
         )
-    axis.set_yticks(range(len(lines)), [line.name[:48] for line, _ in lines], fontsize=7, parse_math=False)
+    axis.set_yticks(range(len(lines)), [in_lines(line.name, 36) for line, _ in lines], parse_math=False)
     axis.set_ylim(len(lines) - 0.4, -0.6)
-    dressed(axis, table.title, "gain over the floor per image, dB")
+    dressed(axis, table.title, "gain over the floor per image, dB", letters=48)
     axis.tick_params(axis="y", labelsize=6.5)
     axis.axvline(0, color=OTHER, linewidth=0.8)
     return figure

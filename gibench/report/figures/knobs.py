@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def _panel(axis: Axes, curve: Mapping[str, Any], matches: Sequence[Mapping[Any, 
         axis.plot(*zip(*seeds, strict=True), ".", color=OTHER, markersize=5, label="measured")
     if fitted:
         axis.plot(*zip(*fitted, strict=True), "-", color=ACCENT, linewidth=1.2, label="fitted")
-    for match in matches:
+    for side, match in zip(cycle((0.01, 0.99, 0.5)), matches, strict=False):  # near ones do not hide each other
         goal, value, reached, spread = (match[name] for name in ("goal", "value", "utility_val", "spread"))
         if not math.isnan(goal):
             axis.axhline(goal, color=OTHER, linewidth=0.6, linestyle=":")
@@ -63,16 +64,39 @@ def _panel(axis: Axes, curve: Mapping[str, Any], matches: Sequence[Mapping[Any, 
                 "fontsize": 6,
                 "parse_math": False,
                 "va": "bottom",
+                "ha": {0.01: "left", 0.99: "right"}.get(side, "center"),
             }
-            axis.annotate(one_line(match["target"]), (0.01, goal), **place)
+            axis.annotate(one_line(match["target"]), (side, goal), **place)
         if match["status"] == "matched" and not math.isnan(value + reached):
             error = None if math.isnan(spread) else spread
             axis.errorbar(value, reached, yerr=error, fmt="D", color="#b42318", markersize=5)
-    known = [value for value in values + [match["value"] for match in matches] if value > 0]
-    if known and max(known) / min(known) > DECADES:
-        axis.set_xscale("symlog", linthresh=min(known)) if min(values, default=1) <= 0 else axis.set_xscale("log")
+    _scaled(axis, values + [match["value"] for match in matches if not math.isnan(match["value"])])
     across, up = one_line(curve.get("knob") or ""), one_line(curve.get("measure") or "")
     dressed(axis, one_line(curve["family"]), across, up, letters=30)
+
+
+def _scaled(axis: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale for knobs over decades, of the share that is left where they come close to 1."""
+    known = sorted({abs(value) for value in values if value})
+    if not known:
+        return
+    low, high = known[0], known[-1]
+    if high / low > DECADES:
+        decades = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+        if min(values) > 0:
+            axis.set_xscale("log")
+            return
+        axis.set_xscale("symlog", linthresh=low)
+        axis.set_xticks([0.0, *decades[len(decades) % 2 :: 2]] if len(decades) > 4 else [0.0, *decades])
+        axis.set_xlim(-low / 3, high * 2)
+    elif high < 1 and 1 - high < 1 / DECADES:
+        axis.set_xscale(
+            "function", functions=(lambda x: -np.log10(1 - np.minimum(x, 1 - 1e-9)), lambda y: 1 - 10.0**-y)
+        )
+        axis.set_xticks([1 - 10.0**-k for k in range(math.ceil(-math.log10(1 - high)) + 1)])
+        axis.set_xlim(-0.2, 1 - (1 - high) / 2)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:.6g}")
+    axis.minorticks_off()
 
 
 def _known(point: Mapping[str, Any]) -> bool:

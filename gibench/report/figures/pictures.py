@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gibench.report.figures.canvas import blank
+from gibench.report.figures.canvas import blank, in_lines
 from gibench.report.gallery import RULES, Shown
 from gibench.report.tables import Table
 from gibench.report.text import decimals
@@ -39,7 +39,7 @@ def strips(table: Table, places: Sequence[Shown]) -> Figure | None:
             below = axes[start].text(0, -0.08, caption, transform=axes[start].transAxes, fontsize=6, va="top")
             below.set_in_layout(False)
         left = axes[row * width]
-        name = place.defense if len(place.defense) < 25 else place.defense.replace("(", "(\n", 1).replace(", ", ",\n")
+        name = in_lines(place.defense, 25)
         box: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 6, "parse_math": False}
         left.text(-0.15, 0.5, name, transform=left.transAxes, **box)
     figure.suptitle(table.title, fontsize=8, x=0.01, ha="left", parse_math=False)

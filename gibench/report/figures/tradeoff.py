@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from gibench.leaderboard.columns import UNDEFENDED
 from gibench.report.best import front
-from gibench.report.figures.canvas import ACCENT, COLOURS, OTHER, blank, dressed
-from gibench.report.headline import Line
+from gibench.report.figures.canvas import ACCENT, COLOURS, OTHER, blank, dressed, in_lines
+from gibench.report.headline import HIGH_DB, Line
 from gibench.report.tables import Table
 
-WIDE, HIGH = 0.3, 0.045  # what a name takes of the axes
+LETTERS = 26  # of a name before it goes on in the next line
+FAR = 3 * HIGH_DB  # a gain beyond which small ones would lie on top of each other
+PLACES = ((6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 6, "center", "bottom"), (0, -6, "center", "top"))
+"""Where a name may stand beside its point: offset in typographic points, alignment."""
 
 
 def tradeoff(table: Table, matched: Collection[str] = ()) -> Figure | None:
     """x: accuracy in percent, y: gain of the worst case over the floor in dB with its interval; None for no points.
 
-    matched: the defenses that meet a target of utility, drawn as diamonds.
+    y is linear up to HIGH_DB and logarithmic beyond where there are gains beyond FAR. matched: the defenses that meet
+    a target of utility, drawn as diamonds. Colours are those of the leak; a hollow point proves nothing.
     """
     lines = [line for line in table.lines if line.leak != "floor" and not math.isnan(line.gain + line.utility)]
     if len(lines) < 2:
@@ -47,21 +51,40 @@ def tradeoff(table: Table, matched: Collection[str] = ()) -> Figure | None:
         ordered = sorted(best, key=lambda line: line.utility)
         x, y = [100 * line.utility for line in ordered], [line.gain for line in ordered]
         axis.step(x, y, where="pre", color=ACCENT, linewidth=1, linestyle="--", zorder=1, label="front")
-    _names(axis, best + [line for line in lines if line not in best])
     dressed(axis, table.title, "accuracy of the model, %", "gain over the floor, dB")
-    axis.margins(x=0.12)
+    axis.margins(x=0.12, y=0.12)
+    if (most := max(line.gain for line in lines)) > FAR:
+        axis.set_yscale("symlog", linthresh=HIGH_DB, linscale=2)
+        ticks = [*range(math.ceil(HIGH_DB) + 1), 10, 20, 40, 80]
+        axis.set_yticks([tick for tick in ticks if tick < 1.2 * most], minor=False)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+    _names(figure, axis, best + [line for line in lines if line not in best])
     return figure
 
 
-def _names(axis: Axes, lines: Sequence[Line]) -> None:
-    """A name is written where none of those before it is in its way; the order is that of importance."""
-    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
-    taken: list[tuple[float, float]] = []
+def _names(figure: Figure, axis: Axes, lines: Sequence[Line]) -> None:
+    """A name is written where nothing that stands already is in its way; the order is that of importance."""
+    figure.draw_without_rendering()  # settles where everything is
+    inside = axis.get_window_extent()
+    spots = [axis.transData.transform((100 * line.utility, line.gain)) for line in lines]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in spots]
     for line in lines:
-        x, y = (100 * line.utility - left) / (right - left), (line.gain - low) / (high - low)
-        if all(abs(x - other) > WIDE or abs(y - height) > HIGH for other, height in taken):
-            taken.append((x, y))
-            before = x > 1 - WIDE
-            place: dict[str, Any] = {"xytext": (-6 if before else 6, 3), "textcoords": "offset points", "fontsize": 6.5}
-            place |= {"parse_math": False, "ha": "right" if before else "left"}
-            axis.annotate(line.name, (100 * line.utility, line.gain), **place)
+        for dx, dy, across, up in PLACES:
+            text = axis.annotate(
+                in_lines(line.name, LETTERS),
+                (100 * line.utility, line.gain),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=across,
+                va=up,
+                multialignment="left",
+                fontsize=6.5,
+                parse_math=False,
+            )
+            text.set_in_layout(False)
+            box = text.get_window_extent()
+            if inside.containsx(box.x0) and inside.containsx(box.x1) and not any(box.overlaps(b) for b in taken):
+                taken.append(box)
+                break
+            text.remove()
