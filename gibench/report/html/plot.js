@@ -1,6 +1,7 @@
 // Accuracy against gain over the floor: one point per defense, a line along those that none beats in both.
 const SVG = "http://www.w3.org/2000/svg";
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [300, 48, 16, 14, 40];
+const [HIGH, FAR] = [5, 15]; // dB: beyond FAR the scale of gains is logarithmic from HIGH on, a doubling as long as a decibel
 let WIDTH = 640; // of the figure as it is shown, so that letters keep their size
 
 function drawn(tag, attributes, ...children) {
@@ -40,12 +41,17 @@ function plot(section) {
   if (figure.hidden) return;
   WIDTH = Math.max(300, figure.clientWidth - 26);
   const [left, right] = span(found.map((point) => point.x), 0.01);
-  const [bottom, top] = span([0, ...found.map((point) => point.y)], 0.5);
+  const gains = [0, ...found.map((point) => point.y)];
+  const far = Math.max(...gains) > FAR;
+  const [bottom, top] = far ? [Math.min(...gains) - 0.5, Math.max(...gains) * 1.2] : span(gains, 0.5);
   const x = (value) => LEFT + ((value - left) / (right - left)) * (WIDTH - LEFT - RIGHT);
-  const y = (value) => HEIGHT - BOTTOM - ((value - bottom) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
+  const scaled = (value) => (far && value > HIGH ? HIGH + Math.log2(value / HIGH) : value);
+  const share = (value) => (scaled(value) - scaled(bottom)) / (scaled(top) - scaled(bottom));
+  const y = (value) => HEIGHT - BOTTOM - share(value) * (HEIGHT - TOP - BOTTOM);
+  const up = far ? { found: [0, 1, 2, 3, 4, 5, 10, 20, 40, 80].filter((value) => value < top), places: 0 } : ticks(bottom, top);
   const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group" });
   svg.setAttribute("aria-label", `Accuracy against gain over the floor of ${found.length} defenses`);
-  axes(svg, x, y, ticks(left * 100, right * 100), ticks(bottom, top));
+  axes(svg, x, y, ticks(left * 100, right * 100), up);
   frontier(svg, found, x, y);
   const taken = found.map((point) => ({ x: x(point.x) - 5, y: y(point.y) - 5, w: 10, h: 10 }));
   const later = [...found].sort((one, other) => ("front" in one.row.dataset) - ("front" in other.row.dataset));
