@@ -22,6 +22,9 @@ from gibench.registry import build, expand
 from gibench.suite import Suite, Targets
 
 TRIES = 4  # levels that are trained at to meet a target
+STABLE = 0.02
+"""A defense's own spread over seeds excuses a distance from the target up to this, or to the undefended spread if that
+is larger: where some trainings fail and others do not, their mean meets nothing."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class _Place:
             if isinstance(bare, Point):
                 chance = 1 / self.dataset.classes if targets.measure == "accuracy" else 0.5
                 goal = targets.goal(label, bare.mean, chance)
-            self.found.matches[*self._where, name, label] = self._meet(name, label, goal, members, points[name])
+            most = max(STABLE, bare.spread) if isinstance(bare, Point) else STABLE
+            self.found.matches[*self._where, name, label] = self._meet(name, label, goal, most, members, points[name])
 
     def _fitting(self, listed: list[Defense]) -> list[Defense]:
         """The members that can serve here: a sweep may hold more layers or clients than there are."""
@@ -147,7 +151,9 @@ class _Place:
         asked = [self._ask(member, self.suite.sweep_seeds(), self.found.tried) for member in members]
         return None if None in asked else [point for point in asked if isinstance(point, Point)]
 
-    def _meet(self, name: str, label: str, goal: float | str | None, members: list[Defense], sweep: Any) -> Solution:
+    def _meet(
+        self, name: str, label: str, goal: float | str | None, most: float, members: list[Defense], sweep: Any
+    ) -> Solution:
         def end(status: Any, reason: str = "", **more: Any) -> Solution:
             aim = None if isinstance(goal, str) else goal
             return Solution(*self._where, name, label, self._measure, aim, status, reason, members[0].knob, **more)
@@ -169,7 +175,7 @@ class _Place:
             point = self._ask(solved, self.suite.seeds, self.found.verified)
             if not isinstance(point, Point):
                 return end("failed", point) if point else end("pending", f"{solved} is being trained to verify it")
-            if abs(point.mean - goal) <= point.tolerance:
+            if abs(point.mean - goal) <= min(point.tolerance, most):
                 self.found.entries[solved.spec()] = solved
                 found: dict[str, Any] = {"value": solved.level, "defense": solved.spec()}
                 return end("matched", utility=point.mean, spread=point.spread, **found)
