@@ -103,7 +103,8 @@ def compare(results: Results) -> Comparison:
                 leaks.append(Leak(point, point["family"], {WORST: own, OBLIVIOUS: ignorant}))
         rows.append(point)
     table = pd.DataFrame(rows).reindex(columns=MATCHED)
-    table = _with_utility(table, results.clients).fillna({"n": 0, "victims": 0})
+    attacked = {cell.get("client") for cell in results.grid.get("cells", [])}
+    table = _with_utility(table, results.clients, attacked).fillna({"n": 0, "victims": 0})
     compared = pairs_of(leaks)
     return Comparison(ranks(table.astype({"n": "int64", "victims": "int64"}), compared), compared)
 
@@ -171,11 +172,13 @@ def _plain(attack: str) -> str:
     return PRIOR if is_prior(attack) else attack
 
 
-def _with_utility(table: pd.DataFrame, clients: pd.DataFrame) -> pd.DataFrame:
-    """Utility on the test part by the measure of the match; of undefended clients that on the validation part, too."""
+def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, attacked: set[Any]) -> pd.DataFrame:
+    """Utility on the test part by the measure of the match, of the attacked clients: those of a sweep are others. Of
+    undefended clients that on the validation part, too, which is what targets count from."""
     numbers = ["utility", "auc", "utility_val", "auc_val"]
-    known = named_training(clients.reindex(columns=[*TRAINED, "defense", "status", *numbers]))
+    known = named_training(clients.reindex(columns=["client", *TRAINED, "defense", "status", *numbers]))
     known = known.assign(**{name: pd.to_numeric(known[name], errors="coerce").astype("float64") for name in numbers})
+    known.loc[~known["client"].isin(attacked), ["utility", "auc"]] = math.nan
     by_client = known[known["status"] != "failed"].groupby([*TRAINED, "defense"])[numbers]
     means, spreads = by_client.mean(), by_client.std()
     keys = pd.MultiIndex.from_frame(table[[*TRAINED, "defense"]])

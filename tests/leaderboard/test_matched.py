@@ -45,6 +45,14 @@ def test_auc_is_the_test_utility_where_it_is_the_measure() -> None:
     assert (table[table.family != "prior_only"]["utility"] == 0.77).all()
 
 
+def test_clients_of_the_sweep_do_not_count_for_the_utility_of_those_attacked() -> None:
+    found = made.results()
+    before = matched(found)
+    swept = found.clients.assign(client=found.clients["client"] + "s", seed=1000, utility=0.1, auc=0.1)
+    both = plain.Results(found.rows, pd.concat([found.clients, swept], ignore_index=True), found.grid)
+    assert matched(both)["utility"].equals(before["utility"])
+
+
 def test_unreachable_and_missing_rows_stay_and_say_why() -> None:
     matches = [made.match("latent_perturb"), made.unreachable("dpsgd"), made.match("prune"), made.match("clip")]
     matches += [made.match("prune", "retain 0.95", status="pending", reason="", defense="")]
