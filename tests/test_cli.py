@@ -69,7 +69,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (["report", "victims=3"], ["'victims' is not a setting here"]),
         (["check", "out=x"], ["no suite is named", "suite=NAME"]),
-        (["check", "suite=paper"], ["nothing is expected yet", "paper.expected.toml", "--accept"]),
+        (["check", "suite=full"], ["nothing is expected yet", "full.expected.toml", "--accept"]),
         (["check", "suite=smoke", "--accept"], ["--accept asks", "--yes"]),
         (["check", "suite=smoke", "--yes"], ["give both"]),
         (["check", "suite=smoke", "victims=3"], ["'victims' is not a setting here"]),
