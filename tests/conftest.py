@@ -32,8 +32,8 @@ def few_aux(digits: Parts) -> Images:
 
 @pytest.fixture(scope="session")
 def fitted_latent(few_aux: Images) -> LatentPerturb:
-    """latent_perturb at default settings, learned on a few digits."""
-    return LatentPerturb().fit(few_aux, Draws(("test fit",)))
+    """latent_perturb at default settings but for its length, learned on a few digits."""
+    return LatentPerturb(autoencoder_epochs=10).fit(few_aux, Draws(("test fit",)))
 
 
 @pytest.fixture(autouse=True)
