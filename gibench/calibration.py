@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any, Literal, cast
 
-from gibench.curve import Curve, Point
+from gibench.curve import Curve, OutOfReach, Point
 from gibench.datasets import Dataset
 from gibench.defenses import Defense
 from gibench.errors import InputError
@@ -21,7 +21,7 @@ from gibench.models import Model
 from gibench.registry import build, expand
 from gibench.suite import Suite, Targets
 
-TRIES = 4  # levels that are trained at to meet a target
+TRIES = 5  # levels that are trained at to meet a target
 STABLE = 0.02
 """A defense's own spread over seeds excuses a distance from the target up to this, or to the undefended spread if that
 is larger: where some trainings fail and others do not, their mean meets nothing."""
@@ -29,7 +29,10 @@ is larger: where some trainings fail and others do not, their mean meets nothing
 
 @dataclass(frozen=True)
 class Solution:
-    """What became of one target for one family of defenses: a line of the results' `matches`."""
+    """What became of one target for one family of defenses: a line of the results' `matches`.
+
+    cheaper: it has more utility than the target even at its strongest, which is attacked, though not ranked.
+    """
 
     dataset: str
     model: str
@@ -38,7 +41,7 @@ class Solution:
     target: str
     measure: str
     goal: float | None
-    status: Literal["matched", "unreachable", "pending", "failed"]
+    status: Literal["matched", "cheaper", "unreachable", "pending", "failed"]
     reason: str = ""
     knob: str = ""
     value: float | None = None
@@ -66,11 +69,11 @@ class Calibration:
     entries: dict[str, Defense] = field(default_factory=dict)  # the solved defenses by spec
 
     def chosen(self, block: Suite, dataset: Dataset, model: Model) -> list[Defense]:
-        """The defenses to attack: the undefended reference and whatever meets a target."""
+        """The defenses to attack: what meets a target, and at their strongest those that cost less."""
         names = families(block)
         place = (dataset.spec(), model.spec(), block.training.describe())
         met = [s for key, s in self.matches.items() if key[:3] == place and s.family in names]
-        return [self.entries[s.defense] for s in met if s.status == "matched"]
+        return [self.entries[s.defense] for s in met if s.defense]
 
     def describe(self) -> dict[str, Any]:
         """What the results' grid says of targets and curves."""
@@ -167,19 +170,25 @@ class _Place:
             return end("failed", lacking)
         if not points:
             return end("failed", "every training of its sweep failed")
+        over: list[bool] = []  # whether the levels that were tried have more than the goal
         for _ in range(TRIES):
-            level = _level(points, members, goal)
-            if isinstance(level, str):
-                return end("unreachable", level)
+            level = _level(points, members, goal, halved=over[-2:] in ([True, True], [False, False]))
+            beyond = isinstance(level, OutOfReach)
+            if isinstance(level, OutOfReach):
+                if not level.costs_less:
+                    return end("unreachable", level.reason)
+                level = max(points, key=lambda point: point.strength).level
             solved = members[0] if members[0].level is None else members[0].at(level)
             point = self._ask(solved, self.suite.seeds, self.found.verified)
             if not isinstance(point, Point):
                 return end("failed", point) if point else end("pending", f"{solved} is being trained to verify it")
-            if abs(point.mean - goal) <= min(point.tolerance, most):
+            met = abs(point.mean - goal) <= min(point.tolerance, most)
+            if met or (beyond and point.mean > goal):
                 self.found.entries[solved.spec()] = solved
                 found: dict[str, Any] = {"value": solved.level, "defense": solved.spec()}
-                return end("matched", utility=point.mean, spread=point.spread, **found)
+                return end("matched" if met else "cheaper", utility=point.mean, spread=point.spread, **found)
             points.append(point)
+            over.append(point.mean > goal)
         return end("unreachable", f"unreachable (nearest {points[-1].mean:.3f} at {solved})")
 
     def _ask(self, defense: Defense, seeds: list[int], wanted: dict[str, Client]) -> Point | str | None:
@@ -223,11 +232,11 @@ class _Place:
         return self.suite.match.measure
 
 
-def _level(points: list[Point], members: list[Defense], goal: float) -> float | str:
+def _level(points: list[Point], members: list[Defense], goal: float, halved: bool) -> float | OutOfReach:
     """The level of the knob; a family of one has but its own utility."""
     if len(members) > 1:
-        return Curve(points, members[0].knob_scale).level(goal)
+        return Curve(points, members[0].knob_scale).level(goal, halved)
     only = points[0]
     if abs(only.mean - goal) <= only.tolerance:
         return only.level
-    return f"unreachable (it has {only.mean:.3f} and nothing to turn)"
+    return OutOfReach(f"unreachable (it has {only.mean:.3f} and nothing to turn)", costs_less=only.mean > goal)

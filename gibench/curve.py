@@ -41,6 +41,14 @@ class Point:
         return max(LEAST, self.spread)
 
 
+@dataclass(frozen=True)
+class OutOfReach:
+    """Why no level has a utility, and whether even the strongest has more: such a defense costs less than asked."""
+
+    reason: str
+    costs_less: bool
+
+
 class Curve:
     """Points in the order of strength with the fitted utility of each; points of one level are put together."""
 
@@ -62,23 +70,24 @@ class Curve:
         fit = IsotonicRegression(increasing=False).fit(places, means, sample_weight=seeds)
         return [float(height) for height in fit.predict(places)]
 
-    def level(self, goal: float) -> float | str:
-        """The greatest strength that still has the utility `goal`, as a level of the knob; a text where there is none.
+    def level(self, goal: float, halved: bool = False) -> float | OutOfReach:
+        """The greatest strength that still has the utility `goal`, as a level of the knob.
 
         Nothing is extrapolated: a goal over the weakest point or under the strongest one, each by more than its
-        tolerance, is out of reach.
+        tolerance, is out of reach. halved: half way between the two points around it, not where their line crosses;
+        where utility bends, lines from the same far point come closer by a little at a time (as in false position).
         """
         first, last = self.points[0], self.points[-1]
         if goal > self.fitted[0] + first.tolerance:
-            return f"unreachable (best {self.fitted[0]:.3f})"
+            return OutOfReach(f"unreachable (best {self.fitted[0]:.3f})", costs_less=False)
         goal = min(goal, self.fitted[0])
         place = max(i for i, height in enumerate(self.fitted) if height >= goal)
         if place < len(self.points) - 1:
             above, below = self.fitted[place], self.fitted[place + 1]
             low, high = self.points[place].level, self.points[place + 1].level
-            return between(low, high, (above - goal) / (above - below), self.scale)
+            return between(low, high, 0.5 if halved else (above - goal) / (above - below), self.scale)
         if self.fitted[-1] > goal + last.tolerance:
-            return f"unreachable (still {self.fitted[-1]:.3f} at its strongest)"
+            return OutOfReach(f"unreachable (still {self.fitted[-1]:.3f} at its strongest)", costs_less=True)
         return last.level
 
 

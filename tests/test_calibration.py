@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def law(client: Client, drop: float = 0.0, apart: float = 0.0) -> float:
 
 
 def settled(
-    suite: Suite, drop: float = 0.0, fail: str = "", apart: float = 0.0
+    suite: Suite, drop: float = 0.0, fail: str = "", apart: float = 0.0, law: Callable[..., float] = law
 ) -> tuple[Calibration, list[list[Client]]]:
     """Ask and answer until nothing is asked for."""
     utilities: dict[str, float] = {}
@@ -106,11 +107,39 @@ def test_trainings_that_fail_now_and_then_are_no_excuse_for_a_utility_that_is_no
 
 
 def test_what_cannot_be_reached_is_a_line_of_its_own_and_no_cell() -> None:
-    found, _ = settled(suite(match={"reach": [0.95, 0.2]}))
-    over, under = found.matches.values()
+    found, _ = settled(suite(match={"reach": [0.95]}))
+    (over,) = found.matches.values()
     assert (over.status, over.reason) == ("unreachable", "unreachable (best 0.900)")
-    assert (under.status, under.reason) == ("unreachable", "unreachable (still 0.700 at its strongest)")
     assert {c.client.defense.spec() for c in cells(SUITE, found.chosen)} == {"none"}
+
+
+def test_what_costs_less_than_asked_is_attacked_at_its_strongest_with_the_suites_seeds() -> None:
+    found, asked = settled(suite(match={"reach": [0.2]}))
+    (line,) = found.matches.values()
+    assert (line.status, line.reason, line.value) == ("cheaper", "", 0.1)
+    assert line.utility == pytest.approx(0.7)
+    assert {(c.defense.spec(), c.seed) for c in asked[-1]} == {("noise(sigma=0.1)", 0), ("noise(sigma=0.1)", 1)}
+    assert {c.client.defense.spec() for c in cells(SUITE, found.chosen)} == {"none", "noise(sigma=0.1)"}
+
+
+def test_the_strongest_may_turn_out_to_cost_enough_with_the_suites_seeds() -> None:
+    found, _ = settled(suite(match={"reach": [0.65]}), drop=0.1)
+    (line,) = found.matches.values()
+    assert line.status == "matched"
+    assert line.value < 0.1, "solved again, between the strongest and what is weaker"  # type: ignore[operator]
+
+
+def test_where_utility_bends_a_second_miss_on_the_same_side_halves_what_is_left() -> None:
+    """Utility straight in the knob bends in its logarithm: lines from the far end alone leave it at .83 after four."""
+
+    def straight(client: Client, *_: float) -> float:
+        return 0.9 - 0.35 * (client.defense.level or 0.0)
+
+    bent = suite(defenses=["noise(sigma=[0.01, 1])"], match={"reach": [0.8]})
+    found, asked = settled(bent, law=straight)
+    (line,) = found.matches.values()
+    assert line.status == "matched"
+    assert len(asked) <= 4
 
 
 def test_a_retained_gain_counts_from_chance() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gibench.curve import Curve, Point, between
+from gibench.curve import Curve, OutOfReach, Point, between
 
 
 def curve(*means: float, levels: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0), spread: float = 0.0) -> Curve:
@@ -44,12 +44,12 @@ def test_a_plateau_is_left_at_its_strong_end() -> None:
 
 def test_what_is_out_of_reach_says_so_and_is_never_the_nearest_point() -> None:
     low = curve(0.81, 0.7)
-    assert low.level(0.9) == "unreachable (best 0.810)"
-    assert curve(0.95, 0.94).level(0.9) == "unreachable (still 0.940 at its strongest)"
+    assert low.level(0.9) == OutOfReach("unreachable (best 0.810)", costs_less=False)
+    assert curve(0.95, 0.94).level(0.9) == OutOfReach("unreachable (still 0.940 at its strongest)", costs_less=True)
 
 
 def test_seeds_that_differ_let_a_goal_be_met_that_close() -> None:
-    assert isinstance(curve(0.81, 0.7).level(0.82), str)
+    assert isinstance(curve(0.81, 0.7).level(0.82), OutOfReach)
     assert curve(0.81, 0.7, spread=0.03).level(0.82) == 0.01
     assert curve(0.81, 0.7, spread=0.03).level(0.68) == 0.1
 

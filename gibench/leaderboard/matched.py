@@ -56,8 +56,9 @@ def matched(results: Results) -> pd.DataFrame:
     """One row per setting, target and family, in the columns MATCHED; empty for a suite without matches.
 
     - family `prior_only` is the floor and `none` the undefended client, at every target. status of the others:
-      `matched`, `unreachable` or `pending` with the reason, or `failed`, `missing`, `skipped` where a matched defense
-      has no attack result. Such rows have null scores and n = 0; a row with scores and a reason is incomplete;
+      `matched`; `cheaper`, which has more utility even at its strongest and was attacked there; `unreachable` or
+      `pending` with the reason, or `failed`, `missing`, `skipped` where an attack result is lacking. Rows of these
+      five have null scores and n = 0; a row with scores and a reason is incomplete;
     - knob and value: what was solved for, defense: the spec with it; goal, utility_val, spread: the utility that was
       aimed at on the validation part, the mean over seeds that was reached there and their standard deviation;
       utility: the same measure on the test part;
@@ -66,7 +67,8 @@ def matched(results: Results) -> pd.DataFrame:
       floor_psnr and undefended_psnr: the prior, and the worst case without a defense, there;
     - decile_psnr: mean PSNR of the tenth of the images that leak most; recognised_*: share of images beyond
       threshold_* (see FIXED);
-    - rank: 1 + the number of families that leak significantly less (see `ranks`), null where nothing is known.
+    - rank: 1 + the number of families that leak significantly less (see `ranks`), null where it is not `matched` or
+      nothing is known.
     """
     return compare(results).matched
 

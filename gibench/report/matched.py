@@ -38,7 +38,8 @@ READING = (
     "over all pairs of that target; otherwise tie. Rank: 1 + the number of defenses that leak significantly less "
     "(PSNR); equal ranks are not told apart. Top 10 %: mean of the images that leak most. Recognised: share of images "
     "over 20 dB or over what 99 % of the floor's images stay below, whatever is higher. Unreachable: no setting of the "
-    "defense has that utility. * = a lower bound, results are lacking."
+    "defense has that utility. Costs less: even its strongest setting has more; that one was attacked, and is not "
+    "ranked, since others paid more. * = a lower bound, results are lacking."
 )
 
 
@@ -123,13 +124,18 @@ def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
         for ours in (row for row in families if entry(row["family"]) == OURS):
             for rival in (row for row in families if entry(row["family"]) in RIVALS and " + " not in row["family"]):
                 who = (one_line(target), name(ours), name(rival))
-                if lacking := [f"{name(row)}: {remark(row) or 'no scores'}" for row in (ours, rival) if not row["n"]]:
+                unranked = [row for row in (ours, rival) if not _ranked(row)]
+                if lacking := [f"{name(row)}: {remark(row) or 'no scores'}" for row in unranked]:
                     yield Duel(*who, missing="; ".join(lacking))
                     continue
                 for score, attacker in ATTACKERS.items():
                     found = [_effect(effects, target, score, m, ours, rival) for m in ("attacker_accuracy", "mse")]
                     n = next((n for _, n in found if n), 0)
                     yield Duel(*who, attacker, n, found[0][0], found[1][0])
+
+
+def _ranked(row: pd.Series) -> bool:
+    return bool(row["status"] == "matched" and row["n"])
 
 
 def _effect(

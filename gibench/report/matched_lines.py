@@ -61,11 +61,14 @@ def by_target(rows: pd.DataFrame) -> Iterator[AtTarget]:
 
 def remark(row: pd.Series) -> str:
     """What stands beside the name of a family: its solved knob, or why it has none."""
-    if row["status"] not in ("matched", "undefended", "floor"):
+    if row["status"] not in ("matched", "cheaper", "undefended", "floor"):
         return told(row)
     if row["family"] in (PRIOR, UNDEFENDED):
         return "(no update)" if row["family"] == PRIOR else "(undefended)"
-    return "" if math.isnan(row["value"]) else one_line(f"{row['knob']} = {row['value']:.6g}")
+    knob = "" if math.isnan(row["value"]) else one_line(f"{row['knob']} = {row['value']:.6g}")
+    if row["status"] == "matched":
+        return knob
+    return f"{knob}: costs less" if knob else "costs less"
 
 
 def told(row: pd.Series) -> str:

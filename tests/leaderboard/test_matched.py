@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import synthetic_results as plain
 
-from gibench.leaderboard import aggregate, matched, pairs
+from gibench.leaderboard import aggregate, compare, matched, pairs
 from gibench.leaderboard.matched import MATCHED
 from gibench.leaderboard.pairs import PAIRS
 
@@ -70,6 +70,16 @@ def test_unreachable_and_missing_rows_stay_and_say_why() -> None:
     assert ("retain 0.95", "none") in table.index
     assert ("retain 0.95", "prior_only") in table.index
     assert table["rank"].dropna().to_dict() == {("drop 0.05", "latent_perturb"): 1, ("drop 0.05", "prune"): 2}
+
+
+def test_what_costs_less_has_its_numbers_and_no_rank() -> None:
+    matches = [made.match("latent_perturb"), made.match("dpsgd", status="cheaper"), made.match("prune")]
+    found = compare(made.results(matches=matches))
+    table = found.matched.set_index("family")
+    assert (table.loc["dpsgd", "status"], table.loc["dpsgd", "n"]) == ("cheaper", table.loc["prune", "n"])
+    assert table.loc["dpsgd", ["psnr", "oblivious_psnr", "decile_psnr"]].notna().all()
+    assert table["rank"].dropna().to_dict() == {"latent_perturb": 1, "prune": 2}
+    assert "dpsgd" not in {*found.pairs["family"], *found.pairs["other"]}
 
 
 def test_an_incomplete_row_says_what_it_lacks() -> None:

@@ -78,6 +78,17 @@ def test_unreachable_rows_say_so() -> None:
         assert "nan" not in text.replace("dominant", "").lower()
 
 
+def test_what_costs_less_is_shown_and_not_compared() -> None:
+    found = made.results(matches=[made.match("latent_perturb"), made.match("dpsgd", status="cheaper")])
+    there = duels(found)
+    said = "strength = 0.1: costs less"
+    assert there.keys() == {("drop 0.05", "dpsgd", "-")}
+    assert there["drop 0.05", "dpsgd", "-"].missing.endswith(said)
+    for form in ("markdown", "latex"):
+        assert words(render(found, form)).count(said) >= 2, "in the headline and in the table"
+    assert said in words(render(found, "terminal"))
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_terminal_keeps_to_its_width(width: int) -> None:
     long = made.match("latent_perturb") | {
