@@ -164,11 +164,21 @@ def _turned(relative: float) -> float:
 
 
 def _summary(duels: list[Duel]) -> list[str]:
-    """One sentence per family of ours and rival, over all settings and targets."""
-    told: dict[tuple[str, str], list[Duel]] = {}
+    """One sentence per family of ours and rival, over all settings and targets; the rivals that a family nowhere meets
+    share one."""
+    told: dict[str, dict[str, list[Duel]]] = {}
     for duel in duels:
-        told.setdefault((duel.family, duel.rival), []).append(duel)
-    return [f"{family} against {rival}, {_compared(part)}" for (family, rival), part in told.items()]
+        told.setdefault(duel.family, {}).setdefault(duel.rival, []).append(duel)
+    return [sentence for family, rivals in told.items() for sentence in _sentences(family, rivals)]
+
+
+def _sentences(family: str, rivals: dict[str, list[Duel]]) -> Iterator[str]:
+    absent = [rival for rival, part in rivals.items() if all(duel.missing for duel in part)]
+    for rival, part in rivals.items():
+        if rival not in absent:
+            yield f"{family} against {rival}, {_compared(part)}"
+    if absent:
+        yield f"{family} against {', '.join(absent)}: nowhere both at a target"
 
 
 def _compared(duels: list[Duel]) -> str:
