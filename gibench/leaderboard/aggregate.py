@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from gibench.store import Results
 
 UTILITY = ["dataset", "model", "training", "defense"]
-CLIENT = {"utility": "mean", "utility_raw": "mean"} | dict.fromkeys(["epsilon", "gdp_mu", "classes", "strength"], "max")
+CLIENT = dict.fromkeys(["utility", "utility_raw", "judge_accuracy"], "mean")
+CLIENT |= dict.fromkeys(["epsilon", "gdp_mu", "classes", "strength"], "max")
 
 
 def aggregate(results: Results, read: Scores | None = None, spread: Sequence[str] = tuple(INTERVALS)) -> pd.DataFrame:

@@ -50,6 +50,7 @@ COLUMNS = [
     "victims",
     "utility",
     "utility_raw",
+    "judge_accuracy",
     "epsilon",
     "rero_bound",
     "strength",

@@ -61,7 +61,7 @@ def matched(results: Results) -> pd.DataFrame:
       five have null scores and n = 0; a row with scores and a reason is incomplete;
     - knob and value: what was solved for, defense: the spec with it; goal, utility_val, spread: the utility that was
       aimed at on the validation part, the mean over seeds that was reached there and their standard deviation;
-      utility: the same measure on the test part;
+      utility: the same measure on the test part, of the floor the judge's accuracy;
     - mse, psnr, ssim, attacker_accuracy with intervals, identified: the worst case over attacks, at the checkpoint
       where its mean PSNR is highest; `oblivious_*`: there, the best of the attacks that ignore the defense;
       floor_psnr and undefended_psnr: the prior, and the worst case without a defense, there;
@@ -176,8 +176,9 @@ def _plain(attack: str) -> str:
 
 def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, attacked: set[Any]) -> pd.DataFrame:
     """Utility on the test part by the measure of the match, of the attacked clients: those of a sweep are others. Of
-    undefended clients that on the validation part, too, which is what targets count from."""
-    numbers = ["utility", "auc", "utility_val", "auc_val"]
+    undefended clients that on the validation part, too, which is what targets count from. Of the floor the accuracy of
+    the judge, which learned from auxiliary images alone."""
+    numbers = ["utility", "auc", "utility_val", "auc_val", "judge_accuracy"]
     known = named_training(clients.reindex(columns=["client", *TRAINED, "defense", "status", *numbers]))
     known = known.assign(**{name: pd.to_numeric(known[name], errors="coerce").astype("float64") for name in numbers})
     known.loc[~known["client"].isin(attacked), ["utility", "auc"]] = math.nan
@@ -189,7 +190,7 @@ def _with_utility(table: pd.DataFrame, clients: pd.DataFrame, attacked: set[Any]
     bare, floor = table["family"] == UNDEFENDED, table["family"] == PRIOR
     validated = here["auc_val"].where(auc, here["utility_val"])
     return table.assign(
-        utility=here["auc"].where(auc, here["utility"]).mask(floor),
+        utility=here["auc"].where(auc, here["utility"].mask(floor, here["judge_accuracy"])).mask(floor & auc),
         utility_val=table["utility_val"].astype("float64").mask(bare, validated),
         spread=table["spread"].astype("float64").mask(bare, spread["auc_val"].where(auc, spread["utility_val"])),
     )

@@ -60,7 +60,10 @@ def defense_line(rows: pd.DataFrame, valid: dict[str, bool]) -> Line:
 
 
 def floor_line(rows: pd.DataFrame, checkpoint: str) -> Line | None:
-    """What the prior alone gets: at the given checkpoint of the undefended model, or wherever it is known."""
+    """What the prior alone gets: at the given checkpoint of the undefended model, or wherever it is known.
+
+    Its utility is that of the judge, a classifier trained on the same auxiliary images: what needs no client at all.
+    """
     prior = rows[rows["attack"].map(is_prior).astype(bool) & (rows["status"] == "ok")]
     if prior.empty:
         return None
@@ -68,7 +71,7 @@ def floor_line(rows: pd.DataFrame, checkpoint: str) -> Line | None:
         other=prior["defense"] != UNDEFENDED, away=prior["checkpoint"] != checkpoint, lower=-prior["psnr"]
     )
     head = here.sort_values(["other", "away", "lower"], kind="stable").iloc[0].to_dict()
-    head |= {"utility": math.nan, "utility_raw": math.nan, "floor_psnr": head["psnr"]}
+    head |= {"utility": head["judge_accuracy"], "utility_raw": math.nan, "floor_psnr": head["psnr"]}
     return _line(head, ("prior only", "(no update)"), head["psnr"], "-", "floor", False)
 
 

@@ -39,7 +39,8 @@ READING = (
     "(PSNR); equal ranks are not told apart. Top 10 %: mean of the images that leak most. Recognised: share of images "
     "over 20 dB or over what 99 % of the floor's images stay below, whatever is higher. Unreachable: no setting of the "
     "defense has that utility. Costs less: even its strongest setting has more; that one was attacked, and is not "
-    "ranked, since others paid more. * = a lower bound, results are lacking."
+    "ranked, since others paid more. The floor's utility: accuracy of a classifier trained on the attacker's auxiliary "
+    "images alone, without any client. * = a lower bound, results are lacking."
 )
 
 

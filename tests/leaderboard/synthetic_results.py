@@ -119,7 +119,7 @@ def clients(planned: list[dict[str, Any]]) -> pd.DataFrame:
         made |= {"utility": 0.9 - lost + 0.02 * cell["seed"], "utility_raw": 0.8 - lost}
         private = cell["defense"].startswith("dpsgd")
         made |= {"epsilon": 5.5 if private else None, "delta": None, "gdp_mu": 1.0 if private else None}
-        made |= {"classes": 2, "strength": knob(cell["defense"])}
+        made |= {"classes": 2, "strength": knob(cell["defense"]), "judge_accuracy": 0.7}
         found[cell["client"]] = made | {"status": "ok", "reason": None}
     return pd.DataFrame(list(found.values()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,9 +26,11 @@ def tradeoff(table: Table, matched: Collection[str] = ()) -> Figure | None:
     """x: accuracy in percent, y: gain of the worst case over the floor in dB with its interval; None for no points.
 
     y is linear up to HIGH_DB and logarithmic beyond where there are gains beyond FAR. matched: the defenses that meet
-    a target of utility, drawn as diamonds. Colours are those of the leak; a hollow point proves nothing.
+    a target of utility, drawn as diamonds; dotted is the accuracy that needs no client. Colours are those of the leak;
+    a hollow point proves nothing.
     """
-    lines = [line for line in table.lines if line.leak != "floor" and not math.isnan(line.gain + line.utility)]
+    known = [line for line in table.lines if not math.isnan(line.gain + line.utility)]
+    lines = [line for line in known if line.leak != "floor"]
     if len(lines) < 2:
         return None
     figure, (axis,) = blank(6.4, 4.2)
@@ -51,6 +54,10 @@ def tradeoff(table: Table, matched: Collection[str] = ()) -> Figure | None:
         ordered = sorted(best, key=lambda line: line.utility)
         x, y = [100 * line.utility for line in ordered], [line.gain for line in ordered]
         axis.step(x, y, where="pre", color=ACCENT, linewidth=1, linestyle="--", zorder=1, label="front")
+    for floor in (line for line in known if line.leak == "floor"):
+        axis.axvline(100 * floor.utility, color=OTHER, linewidth=0.8, linestyle=":", zorder=0)
+        said: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (2, -2), "textcoords": "offset points"}
+        axis.annotate("auxiliary images alone", (100 * floor.utility, 1), va="top", fontsize=6, color=OTHER, **said)
     dressed(axis, table.title, "accuracy of the model, %", "gain over the floor, dB")
     axis.margins(x=0.12, y=0.12)
     if (most := max(line.gain for line in lines)) > FAR:
