@@ -112,6 +112,7 @@ def pack(
         Path | None,
         typer.Option("--into", help="the folder to keep them in; results/ and the run's own name by default"),
     ] = None,
+    planned: Annotated[bool, typer.Option("--planned", help="leave out what its suite does not plan any more")] = False,
 ) -> None:
     """Join the results of a run into a few files that are small enough to keep; a later run goes on from there."""
     from gibench import packing
@@ -119,7 +120,7 @@ def pack(
 
     store = results_of(settings)
     kept = Store(into or Path("results") / store.out.name)
-    packing.pack(store, kept)
+    packing.pack(store, kept, planned)
     size = sum(path.stat().st_size for path in kept.out.iterdir() if path.is_file())
     counts = [(kind, len(kept.finished(kind))) for kind in ("cells", "clients", "audits")]
     told = " and ".join(f"{count} {kind}" for kind, count in counts if count or kind != "audits")

@@ -140,6 +140,18 @@ def test_packing_into_a_folder_keeps_what_it_has(store: Store, tmp_path: Path) -
     assert small(more) == ["cells/b", "cells/z"], "the source stays as it is"
 
 
+@pytest.mark.parametrize("targets", [False, True])
+def test_what_is_planned_no_more_is_left_out_if_asked(store: Store, tmp_path: Path, targets: bool) -> None:
+    kept, changed = Store(tmp_path / "kept"), [{"cell": "b", "client": "kb", "status": "planned"}]
+    pack(store, kept)
+    store.write_grid(GRID | {"cells": changed} | ({"matches": [{"family": "dpsgd"}]} if targets else {}))
+    pack(store, kept, planned=True)
+    found = kept.read()
+    assert set(found.rows["cell"]) == {"b"}
+    assert set(found.clients["client"]) == ({"ka", "kb", "kc"} if targets else {"kb"}), "a sweep is in no grid"
+    assert kept.tampered() == []
+
+
 def test_a_file_that_was_touched_is_named(store: Store) -> None:
     assert store.tampered() == [], "nothing is packed"
     pack(store, store)
