@@ -76,7 +76,7 @@ class LatentPerturb(Defense):
     adversaries: Adversaries = ("conv", "mlp")
     cap: Positive = 1.0  # of the adversary's error, in errors of the mean image
     latent: Annotated[int, Field(ge=1, le=64)] = 8  # maps of a quarter of the side; numbers of a code
-    autoencoder_epochs: Annotated[int, Field(ge=1)] = 40  # after 10 digits lose seven points of accuracy at rho=0
+    autoencoder_epochs: Annotated[int, Field(ge=1)] = 40  # after 10 it still loses what ten classes need
     epochs: Annotated[int, Field(ge=1)] | None = None  # None: 8, for a code 20
     adversary_steps: Annotated[int, Field(ge=1, le=5)] = 1
     still: bool = False  # in use, where nothing leaves the client, the noise is left out
