@@ -116,11 +116,15 @@ def pack(
 ) -> None:
     """Join the results of a run into a few files that are small enough to keep; a later run goes on from there."""
     from gibench import packing
+    from gibench.report.gallery import exhibits
+    from gibench.report.tables import report
     from gibench.store import Store
 
     store = results_of(settings)
     kept = Store(into or Path("results") / store.out.name)
     packing.pack(store, kept, planned)
+    results = kept.read()
+    packing.keep_pictures(store, kept, exhibits(results, report(results)))
     size = sum(path.stat().st_size for path in kept.out.iterdir() if path.is_file())
     counts = [(kind, len(kept.finished(kind))) for kind in ("cells", "clients", "audits")]
     told = " and ".join(f"{count} {kind}" for kind, count in counts if count or kind != "audits")
@@ -166,6 +170,8 @@ def show(
     screens.print_cell(rows, store.provenance("cells", name))
     images = store.read_images(name)
     if images:
+        if "places" in images:  # few of its images are kept
+            rows = rows.set_index(["victim", "image"]).loc[[tuple(place) for place in images["places"].tolist()]]
         first = rows.iloc[0]
         title = (
             f"{first.attack} on {first.dataset}, {first.model}, {first.defense}, {first.checkpoint}, seed {first.seed}"

@@ -2,6 +2,7 @@
 
     out/cells.parquet, clients.parquet, failed.parquet, audits.parquet, failed_audits.parquet   all rows, sorted by id
     out/provenance.parquet   a row per cell, client and examination: kind, id, commit, and all it comes from (text)
+    out/pictures.safetensors of few victims of few cells: <cell>/victims, transmitted, reconstructions, places
     out/checksums.json       of each of these and of grid.json
 
 Equal results give equal bytes. No torch is imported here.
@@ -28,7 +29,8 @@ IDS = {
 FAILURES = {"cells": "failed", "audits": "failed_audits"}
 """Where the failures of a kind are kept; one whose result is there no longer counts."""
 ORIGINS = "provenance.parquet"
-FILES = [*(f"{kind}.parquet" for kind in IDS), ORIGINS, "grid.json"]
+PICTURES = "pictures.safetensors"
+FILES = [*(f"{kind}.parquet" for kind in IDS), ORIGINS, PICTURES, "grid.json"]
 ROW_GROUP = 1 << 17  # rows that are read together when one cell is asked for
 
 
@@ -116,6 +118,33 @@ def rows(out: Path, kind: str, name: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(out / f"{kind}.parquet", filters=[(IDS[kind], "==", name)])
+
+
+def pictures(out: Path, cell: str) -> dict[str, Any]:
+    """What is kept of a cell's images: byte arrays (k, 1, c, h, w) by name, and as `places` (k, 2) the numbers of the
+    victims and of their images; nothing if nothing is kept. InputError if the file is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    path = out / PICTURES
+    if not path.exists():
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.startswith(f"{cell}/")]  # noqa: SIM118  it is no mapping
+            return {name.split("/")[1]: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged; take it anew from where it came from: {error}") from None
+
+
+def write_pictures(out: Path, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what `pictures` gives, by cell."""
+    from safetensors.numpy import save_file
+
+    arrays = {f"{cell}/{name}": array for cell, named in sorted(kept.items()) for name, array in sorted(named.items())}
+    if arrays:
+        atomic.write(out / PICTURES, lambda part: save_file(arrays, part))
+    else:
+        (out / PICTURES).unlink(missing_ok=True)
 
 
 def origins(out: Path, kind: str) -> dict[str, Origin]:

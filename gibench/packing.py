@@ -12,7 +12,7 @@ from gibench.store import Store
 
 
 def pack(store: Store, into: Store, planned: bool = False) -> None:
-    """Join all results of `store` but images and caches into few files of `into`, which may be the same folder.
+    """Join the rows of all results of `store` into few files of `into`, which may be the same folder.
 
     What `into` holds stays, unless `store` has the same cell or client. Its small files are gone afterwards.
     planned: what the last run in `store` did not plan is left out, as after a change of its suite.
@@ -42,6 +42,34 @@ def pack(store: Store, into: Store, planned: bool = False) -> None:
                 (into.out / kind).rmdir()
     except OSError as error:
         raise InputError(f"{into.out} cannot be written: {error.strerror}; give a folder that can") from None
+
+
+def keep_pictures(store: Store, into: Store, wanted: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    """Keep these images (their victims' and their own numbers) of these cells in the packed folder `into`, and no
+    others; those that neither folder has are left out."""
+    kept = {}
+    for cell, places in wanted.items():
+        if images := store.read_images(cell) or into.read_images(cell):
+            kept[cell] = _some(images, places)
+    try:
+        packed.write_pictures(into.out, kept)
+        packed.seal(into.out)
+    except OSError as error:
+        raise InputError(f"{into.out} cannot be written: {error.strerror}; give a folder that can") from None
+
+
+def _some(images: Mapping[str, Any], places: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Of a cell's images those at `places`, as `packed.pictures` gives them."""
+    import numpy as np
+
+    if "places" in images:
+        there = {tuple(place): k for k, place in enumerate(images["places"].tolist())}
+        found = [place for place in places if place in there]
+        some = {name: array[[there[place] for place in found]] for name, array in images.items() if name != "places"}
+    else:
+        found = list(places)
+        some = {name: np.stack([array[place] for place in found])[:, None] for name, array in images.items()}
+    return some | {"places": np.array(found, dtype=np.int64).reshape(-1, 2)}
 
 
 def _strangers(kind: str, parts: Sequence[packed.Part], grid: Mapping[str, Any]) -> set[str]:

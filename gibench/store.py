@@ -218,11 +218,11 @@ class Store:
         return found
 
     def read_images(self, cell: str) -> dict[str, Any]:
-        """Byte arrays (v, b, c, h, w) by name: victims, transmitted, reconstructions."""
+        """Byte arrays (v, b, c, h, w) by name: victims, transmitted, reconstructions; what is packed: see there."""
         from safetensors.numpy import load_file
 
         path = self.out / "images" / f"{cell}.safetensors"
-        return dict(load_file(path)) if path.exists() else {}
+        return dict(load_file(path)) if path.exists() else packed.pictures(self.out, cell)
 
     def read(self) -> Results:
         """All results of the folder; damaged files are named, the others still read."""

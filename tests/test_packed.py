@@ -20,12 +20,20 @@ from gibench.runner import make_plan
 from gibench.store import Results, Store
 from gibench.suite import load_suite
 
-GRID = {"protocol": 1, "suite": {"name": "t"}, "cells": [{"cell": "b", "status": "planned"}]}
+
+def named(cell: str) -> dict[str, object]:
+    names = {"cell": cell, "client": f"k{cell}", "dataset": "digits", "model": "lenet", "attack": "dlg(steps=3)"}
+    names |= {"defense": "none", "training": "fedsgd", "checkpoint": "init", "threat": "D+kp", "labels": "given"}
+    return names | {"batch": 1, "rounds": 1, "adaptive": False}
+
+
+GRID = {"protocol": 1, "suite": {"name": "t"}, "cells": [named("b") | {"status": "planned", "reason": ""}]}
 
 
 def row(cell: str, victim: int = 0, **changes: object) -> dict[str, object]:
-    names = {"cell": cell, "client": f"k{cell}", "dataset": "digits", "model": "lenet", "attack": "dlg(steps=3)"}
-    return names | {"seed": 0, "victim": victim, "psnr": 0.1 + victim / 3, "seconds": 2.5, "status": "ok"} | changes
+    return (
+        named(cell) | {"seed": 0, "victim": victim, "psnr": 0.1 + victim / 3, "seconds": 2.5, "status": "ok"} | changes
+    )
 
 
 def add(store: Store, cell: str, commit: str = "one", **changes: object) -> None:
