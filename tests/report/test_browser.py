@@ -82,6 +82,7 @@ def test_it_loads_from_disk_and_shows_every_defense(opened) -> None:
     assert reader.page.locator("#count").inner_text() == "3 defenses shown"
     assert reader.page.locator(".plot svg a").count() == 3
     assert reader.page.locator(".plot .front").count() == 1
+    assert reader.page.locator(".plot .alone").count() == 1, "what auxiliary images alone are worth"
     assert reader.page.locator(".plot path.dot").count() == 2, "matched defenses are diamonds"
 
 

@@ -27,6 +27,12 @@ function points(section) {
     .filter((point) => point.x !== null && point.y !== null);
 }
 
+// What a classifier that learned from auxiliary images alone reaches, where that can be told: no client is worth less.
+function alone(section) {
+  const floor = shownRows(section).find((row) => row.dataset.leak === "floor");
+  return floor ? valueIn(floor, "utility") : null;
+}
+
 function span(values, least) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const room = Math.max((high - low) * 0.06, least);
@@ -40,7 +46,8 @@ function plot(section) {
   figure.querySelector("svg")?.remove();
   if (figure.hidden) return;
   WIDTH = Math.max(300, figure.clientWidth - 26);
-  const [left, right] = span(found.map((point) => point.x), 0.01);
+  const floor = alone(section);
+  const [left, right] = span([...found.map((point) => point.x), ...(floor === null ? [] : [floor])], 0.01);
   const gains = [0, ...found.map((point) => point.y)];
   const far = Math.max(...gains) > FAR;
   const [bottom, top] = far ? [Math.min(...gains) - 0.5, Math.max(...gains) * 1.2] : span(gains, 0.5);
@@ -52,8 +59,9 @@ function plot(section) {
   const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group" });
   svg.setAttribute("aria-label", `Accuracy against gain over the floor of ${found.length} defenses`);
   axes(svg, x, y, ticks(left * 100, right * 100), up);
-  frontier(svg, found, x, y);
   const taken = found.map((point) => ({ x: x(point.x) - 5, y: y(point.y) - 5, w: 10, h: 10 }));
+  if (floor !== null) taken.push(reference(svg, x(floor)));
+  frontier(svg, found, x, y);
   const later = [...found].sort((one, other) => ("front" in one.row.dataset) - ("front" in other.row.dataset));
   for (const point of later) svg.append(mark(section, point, x(point.x), y(point.y)));
   for (const point of later.reverse()) label(svg, point, x(point.x), y(point.y), taken);
@@ -72,6 +80,17 @@ function axes(svg, x, y, across, up) {
   svg.append(drawn("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "accuracy"));
   const turned = { transform: `translate(12 ${HEIGHT / 2 - 10}) rotate(-90)`, "text-anchor": "middle" };
   svg.append(drawn("text", turned, "gain over the floor, dB"));
+}
+
+// The room that its name takes is returned, for the names of the defenses to stay out of.
+function reference(svg, at) {
+  const name = "auxiliary images alone";
+  const width = name.length * 5.6;
+  const before = at + 6 + width > WIDTH;
+  svg.append(drawn("line", { class: "alone", x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM }));
+  const place = { x: before ? at - 6 : at + 6, y: TOP + 8, "text-anchor": before ? "end" : "start" };
+  svg.append(drawn("text", { class: "name", ...place }, name));
+  return { x: before ? at - 6 - width : at + 6, y: TOP - 2, w: width, h: 12 };
 }
 
 function frontier(svg, found, x, y) {
