@@ -10,7 +10,7 @@ a failure like a defense that leaks more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,20 +58,20 @@ class Outcome:
         return not self.problems and not any(change.fails for change in self.changes)
 
 
-def check(store: Store, expected: Expectations) -> Outcome:
-    """Compare the results of a folder with what is expected of them."""
+def check(store: Store, expected: Expectations, also: Sequence[str] = ()) -> Outcome:
+    """Compare the results of a folder with what is expected of them. also: problems that were found elsewhere."""
     results = store.read()
     found = expectations_of(results)
-    problems = [*_identity(expected, found), *_broken(store, results)]
+    problems = [*_identity(expected, found), *_broken(store, results), *also]
     return Outcome(changes(expected, found), problems)
 
 
-def accepted(store: Store, old: Expectations | None) -> Expectations:
-    """What would be expected from now on. InputError if the results are incomplete, damaged, or not clean where the
-    old expectations ask for that; tolerances and `clean` of the old ones are kept."""
+def accepted(store: Store, old: Expectations | None, also: Sequence[str] = ()) -> Expectations:
+    """What would be expected from now on; tolerances and `clean` of the old expectations are kept. InputError if the
+    results are incomplete, damaged, not clean where the old ones ask for that, or for any of the problems in `also`."""
     results = store.read()
-    if broken := _broken(store, results):
-        raise InputError(f"these results cannot be accepted: {broken[0]}")
+    if problems := [*_broken(store, results), *also]:
+        raise InputError(f"these results cannot be accepted: {problems[0]}")
     new = expectations_of(results, clean=is_clean(results.commit))
     if old is not None:
         new = with_kept(new, old)

@@ -193,6 +193,8 @@ def check(
 
     from gibench import check as checking
     from gibench.expectations import as_toml, read_expectations
+    from gibench.outdated import outdated
+    from gibench.suite import load_suite
     from gibench.suite_files import expectations_beside, find_suite
 
     given = where_of(where)
@@ -205,17 +207,18 @@ def check(
     path, store = expectations_beside(find_suite(given["suite"])), results_of(where)
     expected = read_expectations(path) if path.exists() or not accept else None
     console = Console() if sys.stdout.isatty() else Console(width=100)
+    also = outdated(load_suite(given["suite"]), store)
     if accept:
-        new = checking.accepted(store, expected)
+        new = checking.accepted(store, expected, also)
         if expected is not None:
-            checking.print_changes(checking.check(store, expected), console)
+            checking.print_changes(checking.check(store, expected, also), console)
         if not yes and not typer.confirm(f"write {len(new.numbers)} numbers to {path}?"):
             raise typer.Exit(1)
         _write(path, as_toml(new).encode())
         typer.echo(f"accepted: {len(new.numbers)} numbers of {new.cells} cells in {path}")
         return
     assert expected is not None
-    outcome = checking.check(store, expected)
+    outcome = checking.check(store, expected, also)
     checking.print_changes(outcome, console)
     typer.echo(f"{'as expected' if outcome.passed else 'NOT as expected'}: {path}")
     if not outcome.passed:

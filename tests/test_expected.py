@@ -42,7 +42,7 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_a_suite_of_ones_own_is_accepted_once_and_guarded_from_then_on(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("")
+    (tmp_path / "mine.toml").write_text(f'name = "quick"\n{(ROOT / "suites/quick.toml").read_text()}')
     where = ("check", "suite=mine.toml", f"out={ROOT / 'results' / 'quick'}")
     assert "accepted: 40 numbers of 64 cells in mine.expected.toml" in gibench(tmp_path, *where, "--accept", "--yes")
     expected = tmp_path / "mine.expected.toml"
@@ -62,7 +62,7 @@ def test_a_suite_of_ones_own_is_accepted_once_and_guarded_from_then_on(tmp_path:
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
 def test_on_a_terminal_it_asks_before_it_writes(tmp_path: Path, answer: str, code: int) -> None:
     pty = pytest.importorskip("pty", reason="there are pseudo-terminals on POSIX alone")
-    (tmp_path / "mine.toml").write_text("")
+    (tmp_path / "mine.toml").write_text(f'name = "quick"\n{(ROOT / "suites/quick.toml").read_text()}')
     command = [sys.executable, "-m", "gibench", "check", "suite=mine.toml", f"out={ROOT / 'results' / 'quick'}"]
     terminal, theirs = pty.openpty()
     with subprocess.Popen([*command, "--accept"], cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, text=True) as run:
