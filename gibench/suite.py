@@ -149,8 +149,8 @@ class Block(Strict):
 
 
 def _drops(given: Any) -> Any:
-    """`match = [0.01, 0.05]` names drops."""
-    return {"drop": given} if isinstance(given, list) else given
+    """`match = [0.01, 0.05]` names drops, `match = []` no target at all."""
+    return ({"drop": given} if given else None) if isinstance(given, list) else given
 
 
 class Suite(Strict):

@@ -218,6 +218,7 @@ def test_bad_targets_are_one_line(match: dict, told: str, tmp_path: Path) -> Non
 
 def test_a_list_of_targets_names_drops() -> None:
     assert suite(match=[0.01]).match == suite(match={"drop": [0.01]}).match
+    assert suite(match=[]).match is None
 
 
 def test_a_run_solves_its_targets_by_itself_and_a_second_one_finds_nothing_to_do(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from gibench.report.html.embedded import embedded
 from gibench.report.html.png import png
 from gibench.store import Store
 
+RESULTS = Path(__file__).parents[2] / "results"
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'&<!-- \u2028 {{ 7*7 }}"
 
 
@@ -202,13 +203,15 @@ def identity(cell) -> dict:
     return cell.identity() | {"client": cell.client.identity()}
 
 
-def test_committed_results_can_be_made_again_by_their_commands() -> None:
-    store = Store(Path(__file__).parents[2] / "results" / "quick")
+@pytest.mark.parametrize("folder", [path.parent for path in RESULTS.glob("*/grid.json")], ids=lambda path: path.name)
+def test_committed_results_can_be_made_again_by_their_commands(folder: Path) -> None:
+    store = Store(folder)
     results = store.read()
-    row = results.rows.iloc[-1].to_dict()
-    words = command(row, store.provenance("cells", row["cell"])["cell"], results.grid["suite"])
-    selected, _ = suite_of(shlex.split(" ".join(words))[2:])
-    assert row["cell"] in {cell.id for cell in cells(selected)}
+    for place in (0, len(results.rows) // 2, -1):
+        row = results.rows.iloc[place].to_dict()
+        words = command(row, store.provenance("cells", row["cell"])["cell"], results.grid["suite"])
+        selected, _ = suite_of(shlex.split(" ".join(words))[2:])
+        assert row["cell"] in {cell.id for cell in cells(selected)}
 
 
 def test_victims_are_chosen_by_rule() -> None:

@@ -33,7 +33,7 @@ def command(cell: Mapping[str, Any], identity: Mapping[str, Any], suite: Mapping
     words += [f"{key}={toml(value)}" for key, value in given.items()]
     words += [f"training={toml(training)}"] if training else []
     words += ["extra=[]"] if suite.get("extra") else []
-    words += ["match={}"] if suite.get("match") else []
+    words += ["match=[]"] if suite.get("match") else []
     return ["gibench", "run", *map(shlex.quote, [*words, f"out=runs/cell-{cell['cell']}"])]
 
 
