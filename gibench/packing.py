@@ -67,8 +67,10 @@ def _some(images: Mapping[str, Any], places: Sequence[tuple[int, int]]) -> dict[
         found = [place for place in places if place in there]
         some = {name: array[[there[place] for place in found]] for name, array in images.items() if name != "places"}
     else:
-        found = list(places)
-        some = {name: np.stack([array[place] for place in found])[:, None] for name, array in images.items()}
+        v, b = np.min([array.shape[:2] for array in images.values()], axis=0)  # an undefended message may have fewer
+        found = [place for place in places if place[0] < v and place[1] < b]
+        ks, js = np.array(found, dtype=np.int64).reshape(-1, 2).T
+        some = {name: array[ks, js][:, None] for name, array in images.items()}
     return some | {"places": np.array(found, dtype=np.int64).reshape(-1, 2)}
 
 

@@ -76,6 +76,16 @@ def test_it_can_be_packed_again_from_what_is_kept(kept: Store, tmp_path: Path) -
     assert not file.exists()
 
 
+def test_images_that_a_message_does_not_have_are_left_out(run: Store, tmp_path: Path) -> None:
+    store = Store(tmp_path / "kept")
+    store.out.mkdir()
+    cell = next(iter(WANTED))
+    keep_pictures(run, store, {cell: [(0, 6), (2, 0), (99, 0)]})
+    found = store.read_images(cell)
+    assert found["places"].tolist() == [[2, 0]]
+    assert np.array_equal(found["victims"], run.read_images(cell)["victims"][[2]])
+
+
 def test_a_changed_or_damaged_file_is_told(kept: Store) -> None:
     assert kept.tampered() == []
     file = kept.out / "pictures.safetensors"
