@@ -49,8 +49,9 @@ def keep_pictures(store: Store, into: Store, wanted: Mapping[str, Sequence[tuple
     others; those that neither folder has are left out."""
     kept = {}
     for cell, places in wanted.items():
-        if images := store.read_images(cell) or into.read_images(cell):
-            kept[cell] = _some(images, places)
+        images = store.read_images(cell) or into.read_images(cell)
+        if images and len((some := _some(images, places))["places"]):
+            kept[cell] = some
     try:
         packed.write_pictures(into.out, kept)
         packed.seal(into.out)

@@ -84,6 +84,8 @@ def test_images_that_a_message_does_not_have_are_left_out(run: Store, tmp_path: 
     found = store.read_images(cell)
     assert found["places"].tolist() == [[2, 0]]
     assert np.array_equal(found["victims"], run.read_images(cell)["victims"][[2]])
+    keep_pictures(run, Store(tmp_path / "kept"), {cell: [(0, 6)]})
+    assert store.read_images(cell) == {}, "not a cell without images"
 
 
 def test_a_changed_or_damaged_file_is_told(kept: Store) -> None:
