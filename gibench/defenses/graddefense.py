@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
@@ -82,27 +84,74 @@ class GradDefense(Defense):
             where[name] = (self.slices * mass / total).long().clamp(0, self.slices - 1)
         return where
 
-    def match(self, view: View) -> Match:
-        """Trimmed: the `noisy` slices whose mean square error is largest count as matched, in every step anew.
+    def merged(self, messages: list[Update]) -> Update:
+        """An entry that two messages agree on is free of noise; elsewhere the first speaks."""
+        return {
+            name: None if g is None else _agreed(torch.stack([h for m in messages if (h := m[name]) is not None]))
+            for name, g in messages[0].items()
+        }
 
-        Without the root set the slices are unknown; then absolute differences, which forgive large errors.
+    def match(self, view: View) -> Match:
+        """A slice counts by its deviation: sqrt(tiny / (tiny + P scale^2)), P how likely it is noisy.
+
+        The server knows the root set as clients do, hence the slices, and how much of a gradient each should hold.
+        Without it absolute differences, which forgive large errors.
         """
         if not self.state or not self.scale:
             return Match(distance="l1" if self.scale else "cos", linear=False)
-        u = {k: g for k, g in view.update.items() if g is not None}
         where = self.cut(view.update, self.sensitivity(view.model).expand(victims(view.update), -1))
-        entries = self._by_slice(where, {k: torch.ones_like(g) for k, g in u.items()}).clamp(min=1)
+        x, y = (self.state[part].unsqueeze(1) for part in "xy")
+        root = mean_gradient(view.model, Batch(x, y))
+        entries = self._by_slice(where, {k: torch.ones_like(g) for k, g in view.update.items() if g is not None})
+        at_root = {k: w[:1].expand(len(y), -1) for k, w in where.items()}
+        seen = self._by_slice(where, view.update) / entries.clamp(min=1)
+        known = self._by_slice(at_root, root) / entries[:1].clamp(min=1)
+        noise = self.scale**2 * self._noisy(seen, known, entries[0])
+        tiny = 1e-3 * known.mul(entries[:1]).sum(1).median() / entries[0].sum() + 1e-30  # what no search fits better
+        factor = (tiny / (tiny + noise)).sqrt()
+        return Match(
+            linear=False,
+            mask={k: None if g is None else factor.gather(1, where[k]).view_as(g) for k, g in view.update.items()},
+        )
 
-        def transform(update: Update, draws: Draws) -> Update:
-            error = self._by_slice(where, {k: (u[k] - g).detach() for k, g in update.items() if g is not None})
-            worst = (error / entries).argsort(dim=1, descending=True)[:, : self.noisy]
-            trimmed = torch.zeros_like(error, dtype=torch.bool).scatter(1, worst, True)
-            at = {k: trimmed.gather(1, where[k]).view_as(g) for k, g in u.items()}
-            return {k: None if g is None else torch.where(at[k], u[k], g) for k, g in update.items()}
+    def _noisy(self, seen: Tensor, known: Tensor, entries: Tensor) -> Tensor:
+        """(v, slices): how likely each is to be noisy, from the mean squares of messages, `known` (n, slices) without
+        noise. Logarithms are taken as normal, about those of the root set moved together by what a message is stronger
+        or weaker; that level is sought, then the `noisy` most suspicious slices.
+        """
+        observed, usual = (t.clamp(min=1e-30).log() for t in (seen, known))
+        level = usual.mean(1, keepdim=True)
+        spread = ((usual - level).var(0) + 0.1).sqrt()  # few images show too little of it
+        strayed = torch.linspace(-4, 4, 81).to(seen)[:, None]
+        clean = usual.mean(0) + strayed * (level.std() + 0.5)
+        noisy = (clean.exp() + self.scale**2).log()
+        own = clean.exp() / noisy.exp()
+        wide = (own.square() * spread.square() + 2 / entries.clamp(min=1) + 0.01).sqrt()
 
-        return Match(linear=False, transform=transform)
+        def likely(mean: Tensor, deviation: Tensor) -> Tensor:  # (v, levels, slices)
+            return -0.5 * ((observed[:, None] - mean) / deviation).square() - deviation.log()
 
-    def _by_slice(self, where: dict[str, Tensor], update: dict[str, Tensor]) -> Tensor:
+        without = likely(clean, spread)
+        doubt = (likely(noisy, wide) - without).sort(dim=2, descending=True)
+        count = min(self.noisy, self.slices)
+        best = (without.sum(2) + doubt.values[..., :count].sum(2) - 0.5 * strayed[:, 0].square()).argmax(1)
+        ranked, order = (t[torch.arange(len(best)), best] for t in (doubt.values, doubt.indices))
+        ends = F.pad(F.pad(ranked, (1, 0), value=torch.inf), (0, 1), value=-torch.inf)
+        bar = ends[:, count : count + 2].mean(1, keepdim=True)
+        if count < self.slices:  # several messages leave fewer noisy
+            bar = bar.clamp(min=0)
+        return torch.zeros_like(seen).scatter(1, order, (ranked - bar).sigmoid())
+
+    def _by_slice(self, where: dict[str, Tensor], update: Update) -> Tensor:
         """Sum of squares, (v, slices)."""
-        square, at = (torch.cat([t[name].flatten(1) for name in update], 1) for t in (update, where))
-        return square.new_zeros(len(at), self.slices).scatter_add(1, at, square.square())
+        square = torch.cat([g.flatten(1) for g in update.values() if g is not None], 1).square()
+        at = torch.cat([where[name] for name, g in update.items() if g is not None], 1)
+        return square.new_zeros(len(at), self.slices).scatter_add(1, at, square)
+
+
+def _agreed(each: Tensor) -> Tensor:
+    """(messages, ...) -> (...): a number that occurs twice, else the first."""
+    out, ordered = each[0], each.sort(dim=0).values
+    for one, other in pairwise(ordered):
+        out = torch.where(one == other, one, out)
+    return out

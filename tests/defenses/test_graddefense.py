@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scene import flat, held, net_of, seen
+from scene import flat, held, net_of, same, seen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,18 +88,54 @@ def test_sensitivities_are_renewed_now_and_then(defense: GradDefense, digits: Pa
     assert not torch.equal(measured[1], measured[2])
 
 
-def test_the_simulation_at_the_true_images_is_the_message_but_for_the_noisy_slices(
-    defense: GradDefense, digits: Parts
-) -> None:
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_the_attacker_finds_the_noisy_slices(few_aux: Images, digits: Parts, scale: float) -> None:
+    defense = GradDefense(scale=scale).fit(few_aux, Draws(("f",)))
+    net, batch = net_of("lenet(width=6)", 1, 10), held(digits.test, 16, 1)
+    view, plain = seen(net, batch, 10, defense), flat(mean_gradient(net, batch))
+    mask = defense.match(view).mask
+    assert mask is not None
+    touched, counts = flat(view.update) != plain, flat(mask)
+    assert (counts[touched] < 0.1).float().mean() > 0.95
+    assert (counts[~touched] > 0.7).float().mean() > 0.9
+    plain_match = Objective(view, Plan(Match(linear=False), batch.y))
+    informed, draws = Objective(view, Plan(defense.match(view), batch.y)), Draws(("a",), range(16))
+    assert informed.distance(batch.x, batch.y, draws).median() < 0.03
+    assert plain_match.distance(batch.x, batch.y, draws).min() > 0.1, "the defense did nothing"
+
+
+def test_where_noise_is_weak_all_counts(few_aux: Images, digits: Parts) -> None:
+    defense = GradDefense(scale=1e-5).fit(few_aux, Draws(("f",)))
     net, batch = net_of("lenet(width=6)", 1, 10), held(digits.test, 3, 1)
-    view, draws = seen(net, batch, 10, defense), Draws(("a",), range(3))
-    objective = Objective(view, Plan(defense.match(view), batch.y))
-    assert objective.distance(batch.x, batch.y, draws).abs().max() < 1e-6
-    assert objective.distance(1 - batch.x, batch.y, draws).min() > 1e-3
-    plain = Objective(view, Plan(Match(linear=False), batch.y))
-    assert plain.distance(batch.x, batch.y, draws).min() > 1e-4, "the defense did nothing"
-    unfitted = GradDefense().match(view)
-    assert (unfitted.distance, unfitted.linear) == ("l1", False)
+    mask = defense.match(seen(net, batch, 10, defense)).mask
+    assert mask is not None
+    assert flat(mask).min() > 0.9
+
+
+def test_without_the_root_set_differences_are_absolute(digits: Parts) -> None:
+    view = seen(net_of("lenet(width=6)", 1, 10), held(digits.test, 1, 1), 10)
+    match = GradDefense().match(view)
+    assert (match.distance, match.linear) == ("l1", False)
+
+
+@pytest.mark.parametrize("noisy", [0, 20])
+def test_none_or_all_may_be_noisy(few_aux: Images, digits: Parts, noisy: int) -> None:
+    defense = GradDefense(noisy=noisy).fit(few_aux, Draws(("f",)))
+    net, batch = net_of("lenet(width=6)", 1, 10), held(digits.test, 2, 1)
+    mask = defense.match(seen(net, batch, 10, defense)).mask
+    assert mask is not None
+    factors = flat(mask)
+    assert torch.allclose(factors, factors[:, :1].expand_as(factors), rtol=1e-3)
+    assert factors.max() == 1 if noisy == 0 else factors.max() < 0.5
+
+
+def test_several_messages_tell_what_none_of_them_does(defense: GradDefense, digits: Parts) -> None:
+    net, batch = net_of("lenet(width=6)", 1, 10), held(digits.test, 4, 1)
+    plain, view = flat(mean_gradient(net, batch)), seen(net, batch, 10, defense, rounds=8)
+    merged = flat(defense.merged([view.update, *view.rounds]))
+    assert (flat(view.update) == plain).float().mean() < 0.8
+    assert (merged == plain).float().mean() > 0.9
+    assert same(defense.merged([view.update]), view.update)
 
 
 def test_bad_fields_are_refused() -> None:
