@@ -10,8 +10,11 @@ import torch
 from gibench.datasets import Parts
 from gibench.defenses.latent_perturb import LatentPerturb
 from gibench.draws import Draws
+from gibench.machine import keep_freed_memory
 from gibench.registry import build
 from gibench.types import Images
+
+keep_freed_memory()  # as workers do
 
 
 @pytest.fixture(scope="session")

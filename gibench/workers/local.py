@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from gibench.machine import keep_freed_memory
 from gibench.workers import Event, Job, perform
 
 
@@ -117,6 +118,7 @@ def _serve(pipe: Connection, out: str, device: str) -> None:
     """The loop of a worker process: answers each job with an empty text or the reason why it failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    keep_freed_memory()
     import torch
 
     torch.set_num_threads(1)

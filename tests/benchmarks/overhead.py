@@ -19,6 +19,7 @@ from scene import held, net_of
 
 from gibench.defenses import Defense
 from gibench.draws import Draws
+from gibench.machine import keep_freed_memory
 from gibench.message import make_message
 from gibench.registry import build, names
 from gibench.types import Images, Memory
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["lenet", "convnet"])
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     table = Table("defense", *chosen.models, title="time of a client's step, as a multiple of the undefended one's")
     for spec in chosen.defenses or [SHORT.get(name, name) for name in names("defenses") if name != "none"]:
         ratios = [defended / plain for plain, defended in (overhead(spec, model) for model in chosen.models)]
