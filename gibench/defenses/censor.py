@@ -41,6 +41,8 @@ class Censor(Defense):
         best, least = dict[str, Tensor](), batch.x.new_full((len(batch.y),), torch.inf).double()
         for trial in range(self.trials):
             sent = {name: _orthogonal(g, draws.at(trial, name)) for name, g in plain.items() if g is not None}
+            if self.trials == 1:  # nothing to compare
+                return dict(sent)
             loss = _loss_at(net, batch, {name: weights[name] - self.step * r for name, r in sent.items()})
             better = loss < least
             least = torch.where(better, loss, least)

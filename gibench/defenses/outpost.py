@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gibench.defenses import Defense
 from gibench.draws import Draws
 from gibench.gradients import alone, mean_gradient
+from gibench.sparse import largest
 from gibench.types import Batch, Match, Memory, Params, Update, View
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -48,14 +49,20 @@ class Outpost(Defense):
         single, owner = alone(batch)
         own = None if params is None else {name: p[owner] for name, p in params.items()}
         weights = {name: p.unsqueeze(0) for name, p in net.named_parameters()} if params is None else params
-        images = torch.bincount(owner, minlength=len(batch.y)).clamp(min=1)
+        images = torch.bincount(owner, minlength=len(batch.y))
+
+        def mean(each: Tensor) -> Tensor:  # over each client's images, (v, n)
+            if bool((images == 1).all()):
+                return each
+            total = each.new_zeros(len(batch.y), each.shape[1]).index_add(0, owner, each)
+            return total / images.clamp(min=1)[:, None]
+
         update: Update = {}
         for name, each in mean_gradient(net, single, params=own).items():
             assert each is not None
-            flat, zero = each.flatten(1), each.new_zeros(len(batch.y), each[0].numel())
-            g = zero.index_add(0, owner, flat) / images[:, None]
+            g = mean(each.flatten(1))
             if len(acting):  # what others would send, were it their turn, takes longer than their gradients
-                fisher = zero.index_add(0, owner, flat.square())[acting] / images[acting, None]
+                fisher = mean(each.flatten(1).square())[acting]
                 weight = weights[name].detach().flatten(1)
                 spread = weight.var(1, correction=0, keepdim=True).clamp(max=1).expand(len(g), 1)[acting]
                 theirs = draws.at(name).of([draws.members[k] for k in acting.tolist()])
@@ -92,7 +99,5 @@ class Outpost(Defense):
 
 
 def _largest(size: Tensor, percent: float) -> Tensor:
-    """True at each row's round(percent / 100 n) largest entries."""
-    chosen = torch.zeros_like(size, dtype=torch.bool)
-    top = size.topk(round(percent / 100 * size.shape[1]), dim=1, sorted=False).indices
-    return chosen.scatter(1, top, True)
+    """True at each row's round(percent / 100 n) largest entries, ties by index."""
+    return largest(size, round(percent / 100 * size.shape[1]))
