@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,9 @@ GRID = {"protocol": 1, "suite": {"name": "t"}, "cells": [named("b") | {"status":
 
 def row(cell: str, victim: int = 0, **changes: object) -> dict[str, object]:
     return (
-        named(cell) | {"seed": 0, "victim": victim, "psnr": 0.1 + victim / 3, "seconds": 2.5, "status": "ok"} | changes
+        named(cell)
+        | {"seed": 0, "victim": victim, "psnr": 0.125 + victim / 4, "seconds": 2.5, "status": "ok"}
+        | changes
     )
 
 
@@ -97,6 +100,23 @@ def test_packing_in_place_leaves_no_small_file_and_keeps_images_and_cache(store:
     packed = {path.name: path.read_bytes() for path in store.out.iterdir() if path.is_file()}
     pack(store, store)
     assert packed == {path.name: path.read_bytes() for path in store.out.iterdir() if path.is_file()}
+
+
+def test_numbers_of_cells_are_kept_in_single_precision_others_as_they_are(tmp_path: Path) -> None:
+    made, exact = Store(tmp_path / "out"), [1 / 3, -1e300 / 3, math.inf, math.nan, 2**-1074, 0.0, None]
+    made.open(GRID)
+    made.write_rows("cells", "b", [row("b", k, psnr=number) for k, number in enumerate(exact)], {"commit": "one"})
+    client = {"client": "kb", "dataset": "digits", "model": "lenet", "defense": "none", "utility": 1 / 3}
+    made.write_rows("clients", "kb", [client], {"commit": "one"})
+    before = made.read()
+    pack(made, made)
+    after = pq.read_table(made.out / "cells.parquet")["psnr"].to_pylist()
+    assert after[2:] == pytest.approx(exact[2:], abs=0, nan_ok=True)
+    for found, number in zip(after[:2], exact[:2], strict=True):
+        assert found != number
+        assert abs(found / number - 1) < 2**-24
+        assert (math.frexp(found)[0] * 2**24).is_integer()
+    pd.testing.assert_frame_equal(made.read().clients, before.clients, check_exact=True)
 
 
 def test_equal_results_give_equal_bytes_whatever_the_order_in_which_they_came(store: Store, tmp_path: Path) -> None:
