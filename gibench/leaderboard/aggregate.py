@@ -39,8 +39,9 @@ def aggregate(results: Results, read: Scores | None = None, spread: Sequence[str
     """The leaderboard: seeds and victims pooled, in suite order, every planned pair with its status and reason.
 
     `n` counts images. Besides the attacks that ran, every defense has the rows `oblivious` (per image the best of the
-    attacks that ignore the defense) and `worst` (of all attacks); the prior is always among them. A row that is not
-    `ok` has null scores and n = 0; an `ok` row with a reason is incomplete and says what it lacks. `read`: the
+    attacks that ignore the defense) and `worst` (of all attacks); the prior is always among them. Where attacks met
+    different seeds, both count those that most attacks met. A row that is not `ok` has null scores and n = 0; an `ok`
+    row with a reason is incomplete and says what it lacks. `read`: the
     results' scores, where they are at hand. `spread`: the scores whose interval is wanted; the columns `_low` and
     `_high` of the others are left out.
     """

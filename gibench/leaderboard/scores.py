@@ -46,7 +46,7 @@ def scores(results: Results) -> Scores:
     images = _at_the_floor(images, floor)
     oblivious = images[~images["adaptive"] | images["prior"]]
     pseudo = [
-        spots.join(best(part), how="inner")
+        spots.join(best(_fully_met(part)), how="inner")
         .reset_index()
         .assign(attack=name, **dict.fromkeys(TOLD, False))
         .astype({"attack": images["attack"].dtype})
@@ -95,6 +95,17 @@ def numbered(columns: list[pd.Series[Any]]) -> NDArray[np.int64]:
     number[lost] = -1
     ascending: NDArray[np.int64] = pd.factorize(number, sort=True)[0].astype(np.int64)
     return ascending - int(lost.any())
+
+
+def _fully_met(images: pd.DataFrame) -> pd.DataFrame:
+    """At each place the images of the seeds that most attacks met. The best of fewer says less: a mean over both would
+    weigh an attack by the seeds that it had, to the credit of the defense."""
+    met = images[["place", "seed", "attack"]].drop_duplicates()
+    attacks = met.groupby(["place", "seed"]).size()
+    fully = attacks == attacks.groupby("place").transform("max")
+    if fully.all():
+        return images
+    return images[fully.reindex(pd.MultiIndex.from_frame(images[["place", "seed"]]), fill_value=False).to_numpy()]
 
 
 def _with_members(images: pd.DataFrame) -> pd.DataFrame:

@@ -80,6 +80,16 @@ def test_worst_is_never_below_any_attack() -> None:
         assert (part.mse >= worst.mse - 1e-12).all()
 
 
+def test_an_attack_that_met_one_seed_of_three_is_not_diluted_by_the_others() -> None:
+    """Else a defense would gain by every seed that the strongest attack did not get."""
+    planned = [c for c in made.cells(seeds=(0, 1, 2)) if c["attack"] != "adaptive_matching" or c["seed"] == 1]
+    table = aggregate(made.results(planned))
+    worst, oblivious = (pick(table, DP, name) for name in ("worst", "oblivious"))
+    assert (worst.n, worst.psnr) == (10, pytest.approx(18))
+    assert (oblivious.n, oblivious.psnr) == (30, pytest.approx(15))
+    assert pick(table, DP, "inverting_gradients").n == 30
+
+
 def test_a_failed_victim_is_scored_at_its_floor() -> None:
     planned = made.cells()
     frame = made.rows(planned, victims=40)
