@@ -153,7 +153,7 @@ def test_a_victim_alone_sends_what_it_sends_in_company(
 def test_the_neutral_end_is_no_defense(spec: str, net: nn.Module, digits: Parts) -> None:
     batch = held(digits.test, 3, 2)
     plain, neutral = (flat(send(net, build("defenses", s), batch)) for s in ("none", spec))
-    assert torch.allclose(plain, neutral, atol=1e-6)
+    assert torch.allclose(plain, neutral, atol=4e-6 * float(plain.abs().max()))  # what a processor's rounding leaves
 
 
 @pytest.mark.parametrize("name", [name for name in COMPARABLE if name not in LEVEL])
