@@ -41,9 +41,8 @@ def aggregate(results: Results, read: Scores | None = None, spread: Sequence[str
     `n` counts images. Besides the attacks that ran, every defense has the rows `oblivious` (per image the best of the
     attacks that ignore the defense) and `worst` (of all attacks); the prior is always among them. Where attacks met
     different seeds, both count those that most attacks met. A row that is not `ok` has null scores and n = 0; an `ok`
-    row with a reason is incomplete and says what it lacks. `read`: the
-    results' scores, where they are at hand. `spread`: the scores whose interval is wanted; the columns `_low` and
-    `_high` of the others are left out.
+    row with a reason is incomplete and says what it lacks. `read`: the results' scores, where they are at hand.
+    `spread`: the scores whose interval is wanted; the columns `_low` and `_high` of the others are left out.
     """
     read = scores(results) if read is None else read
     places = read.cells[["place", *PLACE]].drop_duplicates("place")
