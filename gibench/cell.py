@@ -36,7 +36,7 @@ def run_cell(cell: Cell, store: Store, device: str) -> None:
     clock = time.perf_counter()
     parts = parts_of(cell.client.dataset, cell.client.client_images, cell.client.aux_images, device)
     chosen = _tuned(cell, parts, store, device)
-    victims, index = victims_of(parts.test, cell.victims, cell.images)
+    victims, index = victims_of(parts.test, cell.victims, cell.images, cell.first_victim)
     view, sent = observe(cell, cell.client, parts, victims, store, device)
     attack_draws = Draws((cell.id, "attack"), range(cell.victims))
     guess = settle(cell.attack, chosen).answer(view, attack_draws)
@@ -74,11 +74,12 @@ def run_client(client: Client, store: Store, device: str, judged: bool = False) 
     store.write_rows("clients", client.id, [row], provenance(device) | {"client": client.identity()})
 
 
-def victims_of(images: Images, v: int, b: int) -> tuple[Batch, torch.Tensor]:
-    """The first v * b images in their stored order, as v clients with b images each, and their indices (v, b)."""
-    if v * b > len(images.y):
-        raise ValueError(f"{v} victims of {b} images are more than the {len(images.y)} images of this part")
-    index = torch.arange(v * b, device=images.y.device).view(v, b)
+def victims_of(images: Images, v: int, b: int, first: int = 0) -> tuple[Batch, torch.Tensor]:
+    """Images in their stored order as clients with b images each: v of them, from the one with number `first`, and
+    their indices, (v, b)."""
+    if (first + v) * b > len(images.y):
+        raise ValueError(f"{first + v} victims of {b} images are more than the {len(images.y)} images of this part")
+    index = torch.arange(first * b, (first + v) * b, device=images.y.device).view(v, b)
     return Batch(images.x[index], images.y[index]), index
 
 
@@ -98,8 +99,10 @@ def observe(
     if "active_server" in granted:
         aux = parts.aux if "aux_data" in granted else None
         net = cell.attack.plant(net, (b, c, h, w), aux, Draws((client.id, cell.checkpoint, cell.batch, "plant")))
-    draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(len(victims.y)))
-    memory = memory_of(trained.memories[cell.checkpoint], range(len(victims.y) * (trained.defense.cohort or 1)))
+    first, cohort = cell.first_victim if stage == "victims" else 0, trained.defense.cohort or 1
+    last = first + len(victims.y)
+    draws = Draws((client.id, cell.checkpoint, cell.batch, "defense", stage), range(first, last))
+    memory = memory_of(trained.memories[cell.checkpoint], range(first * cohort, last * cohort))
     messages = rounds_seen(net, trained.defense, victims, draws, cell.rounds, local, memory, client.cut)
     sent = transmitted(trained.defense, victims, draws.at(0), local)
     known = trained.defense if "defense_params" in granted else client.defense

@@ -114,6 +114,7 @@ class Cell:
     attack: Attack
     victims: int
     tune_images: int
+    first_victim: int = 0
 
     @cached_property
     def id(self) -> str:
@@ -166,6 +167,7 @@ class Cell:
             "attack": self.attack.identity(),
             "victims": self.victims,
             "tune_images": self.tune_images if self.attack.open_fields() else None,
+            **({"first_victim": self.first_victim} if self.first_victim else {}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -251,7 +253,7 @@ def _block(suite: Suite, chosen: Chosen) -> list[Cell]:
     for client, undefended in trained(suite, chosen):
         for (checkpoint, batch, threat), attack in itertools.product(settings, attacks):
             seen = (checkpoint, batch, threat, suite.rounds, attack)
-            found.append(Cell(client, undefended, *seen, suite.victims, suite.tune_images))
+            found.append(Cell(client, undefended, *seen, suite.victims, suite.tune_images, suite.first_victim))
     return found
 
 

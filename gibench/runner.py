@@ -187,11 +187,13 @@ def _check_data(grid: list[Cell], examined: list[Examination]) -> None:
         dataset = asked[0].client.dataset
         dataset.ensure()
         parts = dataset.load()
-        most = max(asked, key=lambda cell: cell.victims * cell.images)
-        if most.victims * most.images > len(parts.test.y):
+        most = max(asked, key=lambda cell: (cell.first_victim + cell.victims) * cell.images)
+        if (most.first_victim + most.victims) * most.images > len(parts.test.y):
+            after = f" after the first {most.first_victim}" if most.first_victim else ""
             raise InputError(
-                f"victims={most.victims} with {_messages_of(most)} are more than the {len(parts.test.y)} "
-                f"test images of {name}; at most {len(parts.test.y) // most.images} are allowed"
+                f"victims={most.victims}{after} with {_messages_of(most)} are more than the {len(parts.test.y)} "
+                f"test images of {name}; at most {max(0, len(parts.test.y) // most.images - most.first_victim)} "
+                "are allowed"
             )
         tuned = [cell for cell in asked if not cell.skip and cell.attack.open_fields()]
         most = max(tuned, key=lambda cell: cell.images, default=most)

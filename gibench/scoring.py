@@ -64,7 +64,8 @@ def _rows(
         lost = bool(failed[i // b])
         outcome = {"status": "failed", "reason": _reason(guess, i // b)} if lost else {"status": "ok"}
         kept = {name: None if lost and not name.endswith("_change") else column[i] for name, column in values.items()}
-        place = {"victim": i // b, "image": i % b, "test_index": int(index.flatten()[i])}
+        number = int(index.flatten()[i])
+        place = {"victim": number // b, "image": i % b, "test_index": number}
         rows.append({**place, **kept, "gallery": len(gallery), **outcome})
     return rows, x
 

@@ -24,6 +24,7 @@ from gibench.threat import capabilities
 from gibench.types import Local
 
 Count = Annotated[int, Field(ge=1)]
+Place = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -49,7 +50,7 @@ Attacks = Annotated[list[str], Different]
 Threats = Annotated[list[str], Field(min_length=1), AfterValidator(_known_threats), Different]
 Checkpoints = Annotated[list[Literal["init", "early", "final"]], Field(min_length=1), Different]
 Batches = Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1), Different]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), Different]
+Seeds = Annotated[list[Place], Field(min_length=1), Different]
 
 
 class Strict(BaseModel):
@@ -145,6 +146,7 @@ class Block(Strict):
     seeds: Seeds | None = None
     rounds: Count | None = None
     victims: Count | None = None
+    first_victim: Place | None = None
     training: Training | None = None  # what it leaves out is taken from the suite's, too
 
 
@@ -170,6 +172,9 @@ class Suite(Strict):
     threats: Threats = ["D+kp"]
     seeds: Seeds = [0]
     victims: Count = 32  # attacked clients per cell, each with a batch
+    first_victim: Place = (
+        0  # in the test part's stored order; a later one confirms what was chosen on the first victims
+    )
     rounds: Count = 1  # messages about the same batch that the attacker sees; more than one needs the flag m
     tune_images: Count = 8
     client_images: Count | None = None  # cap on the clients' images; None: all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_all_attacks_of_a_setting_answer_the_same_message(trained: tuple[Store, 
     later = next(c for c in grid if c.threat == "D+kp" and c.checkpoint == "final")
     third = observe(later, later.client, parts, victims, store, "cpu")[0].update
     assert not all(torch.equal(one[name], third[name]) for name in one)
+
+
+def test_later_victims_are_the_same_victims_as_in_a_longer_cell(trained: tuple[Store, list[Cell]]) -> None:
+    store, grid = trained
+    cell = next(c for c in grid if c.threat == "D+kp" and c.attack.adaptive)
+    late = replace(cell, victims=1, first_victim=2)
+    parts = load_parts(cell.client.dataset, 32, 60, "cpu")
+    every, own = victims_of(parts.test, 3, 1)[0], victims_of(parts.test, 1, 1, 2)[0]
+    (long, sent), (short, sent_late) = (
+        observe(c, c.client, parts, v, store, "cpu") for c, v in ((cell, every), (late, own))
+    )
+    torch.testing.assert_close(sent.x[2:], sent_late.x)  # another batch size rounds otherwise
+    for name, g in short.update.items():
+        torch.testing.assert_close(long.update[name][2:], g)
+    run_cell(late, store, "cpu")
+    rows = store.cell_rows(late.id)
+    assert rows[["victim", "image", "test_index"]].values.tolist() == [[2, 0, 2]]
 
 
 def test_rows_compare_with_raw_and_with_transmitted_images(trained: tuple[Store, list[Cell]], tmp_path: Path) -> None:

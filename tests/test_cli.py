@@ -48,6 +48,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["run", QUICK, "victims=many"], ["victims", "integer"]),
         (["run", QUICK, "victims=[1"], ["cannot read the value"]),
         (["run", QUICK, "victims=100000"], ["victims=100000", "test images of ihc"]),
+        (["run", QUICK, "first_victim=99990"], ["after the first 99990", "test images of ihc", "at most 0"]),
         (["run", QUICK, "seeds=[0,0]"], ["0 is listed twice"]),
         (["run", QUICK, "threats=Z+kp"], ["unknown threat model 'Z+kp'", "D+kp"]),
         (["run", QUICK, "device=cuda"], ["no CUDA device"]),

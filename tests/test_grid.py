@@ -80,6 +80,7 @@ def test_an_id_never_drifts() -> None:
     "changes",
     [
         {"victims": 31},
+        {"first_victim": 1},
         {"seeds": [1]},
         {"checkpoints": ["init"]},
         {"batch_sizes": [2]},
