@@ -269,18 +269,18 @@ def test_a_dearer_code_says_little_beyond_the_class(digits: Parts) -> None:
 
 @pytest.mark.parametrize("contrast", [False, True])
 def test_with_contrast_a_code_cannot_hide_in_the_dark(few_aux: Images, contrast: bool) -> None:
-    made = seeded(Draws(("t",)), lambda: Code(1, 32, 4, 10, contrast))
+    made = seeded(Draws(("t",)), lambda: Code(1, 32, 4, 10, contrast)).double()
     with torch.no_grad():  # where games against adversaries ended: all but black
         made.up[-1][-2].bias.fill_(-12.0)
-        z = made.encode(few_aux.x)
-        for _ in range(100):
+        z = made.encode(few_aux.x[:64].double())
+        for _ in range(300):
             made.decode(z)
         seen = made.eval().decode(z)
         alone = torch.cat([made.decode(one) for one in z.split(1)])
-    torch.testing.assert_close(alone, seen, atol=0.01, rtol=0)  # faint differences, made loud with their rounding
-    assert seen.shape == few_aux.x.shape
+    torch.testing.assert_close(alone, seen)
+    assert seen.shape == few_aux.x[:64].shape
     assert bool(((seen.mean(0) - 0.5).abs() < 0.1).all()) == contrast
-    assert bool((seen.std(0) > 0.2).all()) == contrast
+    assert (float(seen.std(0).mean()) > 0.1) == contrast
 
 
 @pytest.mark.parametrize("cap", [0.5, 1.0])
