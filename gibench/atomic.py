@@ -17,6 +17,7 @@ def write(target: Path, writer: Callable[[Path], object]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _part(target.parent) as part:
         writer(part)
+        os.chmod(part, 0o644)  # for colleagues, too: a temporary file is private, safetensors's own too
         os.replace(part, target)
 
 
@@ -24,7 +25,6 @@ def write(target: Path, writer: Callable[[Path], object]) -> None:
 def _part(folder: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=PART, dir=folder)
     os.close(handle)
-    os.chmod(name, 0o644)
     try:
         yield Path(name)
     finally:

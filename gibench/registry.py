@@ -32,6 +32,7 @@ class Entry:
     citation: ClassVar[str] = ""
     version: ClassVar[int] = 1  # raised when the meaning of an entry changes; part of every identity
     named: ClassVar[bool] = True  # users type its file's name
+    later: ClassVar[frozenset[str]] = frozenset()  # settings that came after results: in identities unless at default
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
@@ -48,7 +49,9 @@ class Entry:
 
     def identity(self) -> dict[str, Any]:
         """What a result depends on: name, version and all settings."""
-        return {"name": self.entry_name(), "version": self.version, **self.settings()}
+        unset = {f.name for f in _settings(type(self)) if f.name in self.later and getattr(self, f.name) == f.default}
+        kept = {name: value for name, value in self.settings().items() if name not in unset}
+        return {"name": self.entry_name(), "version": self.version, **kept}
 
     def spec(self) -> str:
         """The text that builds this entry again: the settings that differ from their defaults, and the knob always."""

@@ -161,6 +161,14 @@ def test_a_spec_shows_the_knob_and_what_differs() -> None:
     assert build("attacks", "inverting_gradients(sign=false)").spec() == "inverting_gradients(sign=false)"
 
 
+def test_a_setting_that_came_later_leaves_earlier_results_their_names() -> None:
+    code = build("defenses", 'latent_perturb(kind="code")')
+    even = build("defenses", 'latent_perturb(kind="code", contrast=true)')
+    assert code.later == {"contrast"}
+    assert even.identity() == {"name": "latent_perturb", "version": 3, **even.settings()}
+    assert code.identity() == {name: value for name, value in even.identity().items() if name != "contrast"}
+
+
 def test_settings_and_identity_have_every_default() -> None:
     entry = build("defenses", "dpsgd(sigma=0.5)")
     assert entry.settings() == {"sigma": 0.5, "clip": 1.0, "delta": None, "accountant": "rdp"}

@@ -221,5 +221,13 @@ def test_tensors_and_images_round_trip(store: Store) -> None:
     assert store.read_json("cache/nothing.json") is None
 
 
+def test_colleagues_may_read_every_file(store: Store) -> None:
+    store.write_tensors("images/abc", {"x": torch.zeros(1)})
+    store.write_json("cache/choice.json", {})
+    files = [path for path in store.out.rglob("*") if path.is_file()]
+    assert len(files) > 1
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+
+
 def test_the_grid_is_plain_json(store: Store) -> None:
     assert json.loads((store.out / "grid.json").read_text()) == GRID

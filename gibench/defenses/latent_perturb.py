@@ -47,6 +47,9 @@ class LatentPerturb(Defense):
     Everything is learned on auxiliary images. What a dear code sends says no more than its class, from which nobody
     learns: its model is as good as a classifier trained on the images of its own learning, to which it is compared.
 
+    `contrast`: what a code decodes to has the same mean and contrast at every pixel. Without it, a game against
+    adversaries may end in images that are all but black or alike, from which its own classifier alone can still learn.
+
     `learns_from="client"`: on the clients' own images instead, pooled by a curator whom they trust. The networks are
     public and tell about those images, which no attack here reads from them, and victims are others: rows leave out
     what this costs. `"federated"`: by federated averaging over eight parties that share them out; each plays the game
@@ -66,6 +69,7 @@ class LatentPerturb(Defense):
         "data perturbation, 2025, arXiv 2503.16542"
     )
     version: ClassVar[int] = 3
+    later: ClassVar[frozenset[str]] = frozenset({"contrast"})
     stochastic: ClassVar[bool] = True
     kind: Literal["budget", "bottleneck", "code"] = "budget"
     rho: NotNegative = 1.0
@@ -82,6 +86,7 @@ class LatentPerturb(Defense):
     still: bool = False  # in use, where nothing leaves the client, the noise is left out
     learns_from: Source = "aux"
     reading: Literal["A", "B"] = "A"
+    contrast: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -89,6 +94,8 @@ class LatentPerturb(Defense):
             raise ValueError('where="output" is a control with plain noise: it takes kind="budget" and fresh=1')
         if self.still and self.kind == "budget":
             raise ValueError("still: a budget is spent at every use; only a bottleneck or code has a mean to show")
+        if self.contrast and self.kind != "code":
+            raise ValueError('contrast: it evens what a code decodes to, and takes kind="code"')
         if len(set(self.adversaries)) < len(self.adversaries):
             raise ValueError("adversaries: each family once")
         plain = self.kind == "budget" and self.fresh == 1 and self.where == "latent"
@@ -134,12 +141,12 @@ class LatentPerturb(Defense):
         made = seeded(draws.at("transform"), lambda: self._made(images.x, classes)).to(images.x)
         if self.learns_from == "federated":
             self._federated(made, parties(images, draws.at("parties")), draws)
-            return made
+            return made.eval()
         if isinstance(made, Maps):
             learn_autoencoder(made, images, self.autoencoder_epochs, draws.at("autoencoder"))
         if self._directed:
             self._game.play(made, images, draws.at("minimax"))
-        return made
+        return made.eval()
 
     def _federated(self, made: Transform, shares: list[Images], draws: Draws) -> None:
         def learned(own: Transform, share: Images, at: Draws) -> None:
@@ -231,12 +238,12 @@ class LatentPerturb(Defense):
         with torch.random.fork_rng(devices=[]):
             made = self._made(like, classes)
         made.load_state_dict(dict(self.state))
-        return made.to(like).requires_grad_(False)
+        return made.to(like).requires_grad_(False).eval()
 
     def _made(self, like: Tensor, classes: int) -> Transform:
         channels, side = like.shape[-3:-1]
         if self.kind == "code":
-            return Code(channels, side, self.latent, classes)
+            return Code(channels, side, self.latent, classes, self.contrast)
         if self.kind == "bottleneck":
             return Bottleneck(channels, side, self.latent)
         return (Shift if self.where == "latent" else Outside)(channels, side, self.latent, self.rho, self.fresh)

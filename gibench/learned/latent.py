@@ -82,6 +82,25 @@ class Bottleneck(Maps):
         return self.decode(mean + deviation * eps), _nats(mean, deviation)
 
 
+class Contrast(nn.Module):
+    """Grey values before their sigmoid (n, c, h, w): every pixel at mean 0 and deviation 1.5 over the images.
+
+    In use by running moments, as in batch normalisation (Ioffe and Szegedy 2015).
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("variance", torch.ones(pixels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = self.training and len(x) > 1
+        return 1.5 * F.batch_norm(x.flatten(1), self.mean, self.variance, training=own).view_as(x)
+
+
 class Code(Transform):
     """A code of few numbers, drawn from means and deviations, that is trained for the task alone.
 
@@ -89,7 +108,9 @@ class Code(Transform):
     entropy bottleneck): a gradient tells the class anyway, so only what a code tells beyond it is paid for.
     """
 
-    def __init__(self, channels: int, side: int, latent: int, classes: int, width: int = 32) -> None:
+    def __init__(
+        self, channels: int, side: int, latent: int, classes: int, contrast: bool = False, width: int = 32
+    ) -> None:
         super().__init__()
         small = -(-side // 4)
         self.side, self.noise = side, (latent,)
@@ -104,13 +125,14 @@ class Code(Transform):
             nn.Linear(64, 2 * latent),
         )
         self.up = upwards(latent, small, width, channels)
+        self.grey = Contrast(channels * (4 * small) ** 2) if contrast else nn.Identity()
         self.centres = nn.Parameter(torch.randn(classes, latent) / 2)
 
     def encode(self, x: Tensor) -> Tensor:
         return self._spread(x)[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        x: Tensor = self.up(z).sigmoid()
+        x: Tensor = self.grey(self.up(z)).sigmoid()
         return x[..., : self.side, : self.side]
 
     def forward(self, x: Tensor, eps: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:

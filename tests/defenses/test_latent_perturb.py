@@ -267,6 +267,22 @@ def test_a_dearer_code_says_little_beyond_the_class(digits: Parts) -> None:
     assert min(right) > 0.7
 
 
+@pytest.mark.parametrize("contrast", [False, True])
+def test_with_contrast_a_code_cannot_hide_in_the_dark(few_aux: Images, contrast: bool) -> None:
+    made = seeded(Draws(("t",)), lambda: Code(1, 32, 4, 10, contrast))
+    with torch.no_grad():  # where games against adversaries ended: all but black
+        made.up[-1][-2].bias.fill_(-12.0)
+        z = made.encode(few_aux.x)
+        for _ in range(100):
+            made.decode(z)
+        seen = made.eval().decode(z)
+        alone = torch.cat([made.decode(one) for one in z.split(1)])
+    torch.testing.assert_close(alone, seen, atol=0.01, rtol=0)  # faint differences, made loud with their rounding
+    assert seen.shape == few_aux.x.shape
+    assert bool(((seen.mean(0) - 0.5).abs() < 0.1).all()) == contrast
+    assert bool((seen.std(0) > 0.2).all()) == contrast
+
+
 @pytest.mark.parametrize("cap", [0.5, 1.0])
 def test_the_adversary_is_credited_up_to_its_cap(few_aux: Images, cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[float] = []
@@ -332,6 +348,7 @@ def test_the_control_of_a_stack_loses_its_noise(few_aux: Images) -> None:
         ({"still": True}, "still"),
         ({"where": "output", "fresh": 1.0, "kind": "code"}, "plain noise"),
         ({"learns_from": "public"}, "learns_from"),
+        ({"contrast": True}, "what a code decodes to"),
         ({"reading": "C"}, "reading"),
         ({"reading": "B"}, "plain noise inside"),
         ({"reading": "B", "fresh": 1.0, "kind": "code"}, "plain noise inside"),
