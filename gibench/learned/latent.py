@@ -98,7 +98,8 @@ class Contrast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         own = self.training and len(x) > 1
-        return 1.5 * F.batch_norm(x.flatten(1), self.mean, self.variance, training=own).view_as(x)
+        even = F.batch_norm(x.flatten(1), self.mean, self.variance, training=own, eps=1e-8)  # faint is no way out
+        return 1.5 * even.view_as(x)
 
 
 class Code(Transform):
