@@ -259,14 +259,28 @@ def _block(suite: Suite, chosen: Chosen) -> list[Cell]:
 
 @cache
 def _skeleton(dataset: Dataset, model: Model, defense: Defense) -> nn.Module:
+    shape = (dataset.channels, dataset.side, dataset.classes)
+    if type(defense).network is Defense.network:
+        return _undefended(model, *shape)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return defense.network(model.build(dataset.channels, dataset.side, dataset.classes))
+        return defense.network(model.build(*shape))
+
+
+@cache
+def _undefended(model: Model, *shape: int) -> nn.Module:
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return model.build(*shape)
 
 
 def entries(kind: str, specs: list[str]) -> list[Any]:
     """Entries in the order written, each once; a name's own `prior_only(...)` or `none` replaces the one added."""
-    found = {entry.spec(): entry for spec in specs for entry in expand(kind, spec)}
-    return list(found.values())
+    return list(_entries(kind, tuple(specs)))
+
+
+@cache
+def _entries(kind: str, specs: tuple[str, ...]) -> tuple[Any, ...]:
+    """The same for every dataset, model and seed of a block."""
+    return tuple({entry.spec(): entry for spec in specs for entry in expand(kind, spec)}.values())
 
 
 def digest(identity: dict[str, Any]) -> str:

@@ -229,7 +229,7 @@ def test_a_run_solves_its_targets_by_itself_and_a_second_one_finds_nothing_to_do
         client_images=128,
         aux_images=60,
         tune_images=1,
-        training={"clients": 8, "epochs": 6, "batch": 2},
+        training={"clients": 8, "epochs": 8, "batch": 4},
     )
     summary = run(real, tmp_path, workers=1, device="cpu")
     assert not summary.failed

@@ -324,7 +324,8 @@ def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: s
     few = replace(
         digits,
         client=Images(digits.client.x[:40], digits.client.y[:40]),
-        aux=Images(digits.aux.x[:80], digits.aux.y[:80]),
+        aux=Images(digits.aux.x[:60], digits.aux.y[:60]),
+        test=Images(digits.test.x[:100], digits.test.y[:100]),
     )
     trained, row = train(client(model=model, defense=spec, clients=4, epochs=1, batch=2, protocol=protocol), few)
     for suffix in ("", "_raw"):

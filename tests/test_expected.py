@@ -44,20 +44,28 @@ def test_there_is_something_to_check() -> None:
     assert COMMITTED
 
 
-def test_a_suite_of_ones_own_is_accepted_once_and_guarded_from_then_on(tmp_path: Path) -> None:
+def test_a_suite_of_ones_own_is_accepted_once_and_guarded_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gibench(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(f'name = "quick"\n{(ROOT / "suites/quick.toml").read_text()}')
     where = ("check", "suite=mine.toml", f"out={ROOT / 'results' / 'quick'}")
-    assert "accepted: 40 numbers of 64 cells in mine.expected.toml" in gibench(tmp_path, *where, "--accept", "--yes")
+    assert "accepted: 40 numbers of 64 cells in mine.expected.toml" in gibench(*where, "--accept", "--yes")
     expected = tmp_path / "mine.expected.toml"
     accepted = expected.read_text()
-    assert "as expected" in gibench(tmp_path, *where)
+    assert "as expected" in gibench(*where)
     expected.write_text(
         accepted.replace("value = 33.", "value = 77.")
         .replace("high = 34.", "high = 78.")
         .replace("low = 33.", "low = 76.")
     )
-    assert "NOT as expected" in gibench(tmp_path, *where, code=1)
-    again = gibench(tmp_path, *where, "--accept", "--yes")
+    assert "NOT as expected" in gibench(*where, code=1)
+    again = gibench(*where, "--accept", "--yes")
     assert "moved" in again
     assert expected.read_text() == accepted, "tolerances and numbers are those of the results again"
 

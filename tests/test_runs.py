@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from gibench.cli import app
 from gibench.store import COSTS, TIMES, read_results
 
 TINY = """
@@ -37,9 +40,23 @@ ROW = {
 
 
 def gibench(folder: Path, *arguments: str, check: int = 0) -> str:
+    """What it says in a process of its own."""
     done = subprocess.run([sys.executable, "-m", "gibench", *arguments], cwd=folder, capture_output=True, text=True)
     assert done.returncode == check, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def says(ran: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What it says where the tiny suite ran, in this process."""
+    monkeypatch.chdir(ran)
+
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +90,8 @@ def test_a_second_run_does_nothing(ran: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (ran / "runs/tiny/cells").iterdir()}
 
 
-def test_the_json_report_has_the_promised_keys(ran: Path) -> None:
-    report = json.loads(gibench(ran, "report", "--format", "json"))
+def test_the_json_report_has_the_promised_keys(says: Callable[..., str]) -> None:
+    report = json.loads(says("report", "--format", "json"))
     assert {"suite", "protocol", "commit", "rows"} <= report.keys()
     assert report["suite"] == "tiny"
     for row in report["rows"]:
@@ -85,22 +102,22 @@ def test_the_json_report_has_the_promised_keys(ran: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "html"])
-def test_the_other_reports_name_every_defense(ran: Path, form: str) -> None:
-    out = gibench(ran, "report", "suite=tiny", "--format", form)
+def test_the_other_reports_name_every_defense(says: Callable[..., str], form: str) -> None:
+    out = says("report", "suite=tiny", "--format", form)
     assert "none" in out
     assert "dpsgd(sigma=0.01)" in out.replace("\\", "")
 
 
-def test_a_page_with_pictures_figures_and_sources_of_a_real_run(ran: Path) -> None:
-    gibench(ran, "report", "suite=tiny", "--format", "html", "--output", "page/report.html")
+def test_a_page_with_pictures_figures_and_sources_of_a_real_run(ran: Path, says: Callable[..., str]) -> None:
+    says("report", "suite=tiny", "--format", "html", "--output", "page/report.html")
     page = (ran / "page" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 9
     assert "gibench" in page
-    said = gibench(ran, "report", "suite=tiny", "--figures", "drawn", "--figure-format", "pdf")
+    said = says("report", "suite=tiny", "--figures", "drawn", "--figure-format", "pdf")
     drawn = sorted(path.name.partition("-")[0] for path in (ran / "drawn").glob("*.pdf"))
     assert drawn == ["distributions", "gallery", "tradeoff"]
     assert said.count("figure: drawn") == 3
-    gibench(ran, "report", "suite=tiny", "--bibtex", "--output", "tiny.bib")
+    says("report", "suite=tiny", "--bibtex", "--output", "tiny.bib")
     sources = (ran / "tiny.bib").read_text()
     assert sources.startswith("% ")
     for key in ("abadi2016deep", "alpaydin1998optical", "wu2023learning"):
@@ -119,9 +136,9 @@ def test_rows_carry_their_origin_and_all_settings(ran: Path) -> None:
     assert client["seed"] == 0
 
 
-def test_show_prints_a_cell_and_draws_it(ran: Path) -> None:
+def test_show_prints_a_cell_and_draws_it(ran: Path, says: Callable[..., str]) -> None:
     cell = read_results(ran / "runs/tiny").rows.cell.iloc[0]
-    out = gibench(ran, "show", cell[:6])
+    out = says("show", cell[:6])
     assert cell in out
     assert "psnr" in out
     assert (ran / f"runs/tiny/pictures/{cell}.png").read_bytes().startswith(b"\x89PNG")

@@ -119,7 +119,7 @@ def test_a_victim_in_a_chunk_is_a_victim_alone(digits: Parts, model: str, kind: 
     def plan(own: View) -> Plan:
         return Plan(MATCHES[kind](own), own.labels)
 
-    search = Search(steps=6, lr=0.05, tv=1 / 128)
+    search = Search(steps=4, lr=0.05, tv=1 / 128)
     whole = invert(view, plan, replace(search, chunk=V), draws)
     single = [invert(part_of(view, slice(i, i + 1)), plan, search, draws.part(slice(i, i + 1))) for i in range(V)]
     assert (whole.x - torch.cat([g.x for g in single])).abs().max() < 1e-9
