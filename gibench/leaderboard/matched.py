@@ -67,14 +67,15 @@ def matched(results: Results) -> pd.DataFrame:
       floor_psnr and undefended_psnr: the prior, and the worst case without a defense, there;
     - decile_psnr: mean PSNR of the tenth of the images that leak most; recognised_*: share of images beyond
       threshold_* (see FIXED);
-    - rank: 1 + the number of families that leak significantly less (see `ranks`), null where it is not `matched` or
-      nothing is known.
+    - rank: 1 + the number of families that leak significantly less (see `ranks`); null where nothing is known, and for
+      a `cheaper` one that any other beats: others paid more.
     """
     return compare(results).matched
 
 
 def pairs(results: Results) -> pd.DataFrame:
-    """Paired differences between every two matched families at one target (see `pairs_of`)."""
+    """Paired differences between every two families that were attacked at one target, `cheaper` ones too (see
+    `pairs_of`)."""
     return compare(results).pairs
 
 
@@ -100,7 +101,7 @@ def compare(results: Results) -> Comparison:
             point |= {name: lines[key][name] for name in TAKEN}
             point |= {name: blind.get(metric, math.nan) for name, metric in BLIND.items()}
             point |= _victims(own, thresholds.get(_table(point), FIXED))
-            if point["status"] == "matched":
+            if point["status"] in ("matched", "cheaper"):
                 ignorant = images.get(_key(point, OBLIVIOUS), own.iloc[:0])
                 leaks.append(Leak(point, point["family"], {WORST: own, OBLIVIOUS: ignorant}))
         rows.append(point)

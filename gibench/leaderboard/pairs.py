@@ -69,14 +69,17 @@ def ranks(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
     Families that no pair separates share a rank, and as many ranks after them stay empty: 1, 2, 2, 4. `separated`
     need not be transitive: of A, B, C where only A and C differ, A and B are 1 and C is 2.
+
+    One that costs less than the target (`cheaper`) and leaks less than one that paid beats it all the same. Where any
+    other leaks less than it nothing follows, since that one may have paid more: its rank is null.
     """
     clear = pairs[(pairs["score"] == WORST) & (pairs["metric"] == "psnr") & pairs["separated"].astype(bool)]
     losers = clear.assign(family=clear["family"].where(clear["difference"] > 0, clear["other"]))
     beaten = losers.groupby([*GROUP, "family"]).size()
     keys = pd.MultiIndex.from_frame(table[[*GROUP, "family"]])
     rank = 1.0 + beaten.reindex(keys).fillna(0).to_numpy(dtype=np.float64)
-    ranked = (table["status"] == "matched") & table["psnr"].notna()
-    return table.assign(rank=np.where(ranked, rank, np.nan))
+    ranked = (table["status"] == "matched") | ((table["status"] == "cheaper") & (rank == 1))
+    return table.assign(rank=np.where(ranked & table["psnr"].notna(), rank, np.nan))
 
 
 def _compared(families: Mapping[str, pd.DataFrame], metric: str) -> Iterator[dict[str, Any]]:

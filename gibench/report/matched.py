@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OURS, RIVALS = "latent_perturb", ("dpsgd", "prune")
 ATTACKERS = {WORST: "adaptive", OBLIVIOUS: "oblivious"}
-BETTER, TIE, WORSE = "better", "tie", "worse"
+BETTER, TIE, WORSE, UNEQUAL = "better", "tie", "worse", "costs less"
 CLAIM = (
     "Claimed elsewhere: the abstract of arXiv 2503.16542 says 12.5 % less attacker accuracy and at least 12.4 % more "
     "MSE than two baselines at about 90 % client accuracy. That is about another implementation, of which only the "
@@ -38,15 +38,17 @@ READING = (
     "over all pairs of that target; otherwise tie. Rank: 1 + the number of defenses that leak significantly less "
     "(PSNR); equal ranks are not told apart. Top 10 %: mean of the images that leak most. Recognised: share of images "
     "over 20 dB or over what 99 % of the floor's images stay below, whatever is higher. Unreachable: no setting of the "
-    "defense has that utility. Costs less: even its strongest setting has more; that one was attacked, and is not "
-    "ranked, since others paid more. The floor's utility: accuracy of a classifier trained on the attacker's auxiliary "
-    "images alone, without any client. * = a lower bound, results are lacking."
+    "defense has that utility. Costs less: even its strongest setting has more; that one was attacked. Where it leaks "
+    "significantly less than one that paid the target, it is better all the same; where it leaks more, others paid "
+    "more: that is no comparison, and no rank. The floor's utility: accuracy of a classifier trained on the attacker's "
+    "auxiliary images alone, without any client. * = a lower bound, results are lacking."
 )
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A paired difference: change in points or units, relative change, each with its interval, and the verdict."""
+    """A paired difference: change in points or units, relative change, each with its interval, and the verdict: better,
+    tie, worse, `costs less` where the one that leaks more costs less than the target, "-" where not known."""
 
     change: float = math.nan
     low: float = math.nan
@@ -125,9 +127,8 @@ def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
         for ours in (row for row in families if entry(row["family"]) == OURS):
             for rival in (row for row in families if entry(row["family"]) in RIVALS and " + " not in row["family"]):
                 who = (one_line(target), name(ours), name(rival))
-                unranked = [row for row in (ours, rival) if not _ranked(row)]
-                if lacking := [f"{name(row)}: {remark(row) or 'no scores'}" for row in unranked]:
-                    yield Duel(*who, missing="; ".join(lacking))
+                if lacking := _lacking(ours, rival):
+                    yield Duel(*who, missing="; ".join(f"{name(row)}: {remark(row) or 'no scores'}" for row in lacking))
                     continue
                 for score, attacker in ATTACKERS.items():
                     found = [_effect(effects, target, score, m, ours, rival) for m in ("attacker_accuracy", "mse")]
@@ -135,8 +136,11 @@ def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
                     yield Duel(*who, attacker, n, found[0][0], found[1][0])
 
 
-def _ranked(row: pd.Series) -> bool:
-    return bool(row["status"] == "matched" and row["n"])
+def _lacking(*rows: pd.Series) -> list[pd.Series]:
+    """Those on whose account the two cannot be compared: all that cost less, unless one of the two paid the target."""
+    paid, cheaper = ([row for row in rows if row["n"] and row["status"] == status] for status in ("matched", "cheaper"))
+    useful = [*paid, *cheaper] if paid else []
+    return [row for row in rows if not any(row is one for one in useful)]
 
 
 def _effect(
@@ -156,6 +160,8 @@ def _effect(
         relative, least, most = (_turned(value) for value in (relative, most, least))
     good = change < 0 if metric == "attacker_accuracy" else change > 0
     verdict = "-" if math.isnan(pair["p"]) else TIE if not pair["separated"] else BETTER if good else WORSE
+    if {BETTER: rival, WORSE: ours}.get(verdict, {}).get("status") == "cheaper":  # who leaks less paid more
+        verdict = UNEQUAL
     return Effect(change, low, high, relative, least, most, verdict), int(pair["n"])
 
 
@@ -200,6 +206,7 @@ def _counted(effects: list[Effect], points: bool) -> str:
     """How often it is better, a tie or worse, and by how much at least and at most."""
     counts = Counter(effect.verdict for effect in effects)
     said = [f"{verdict} in {counts[verdict]}" for verdict in (BETTER, TIE, WORSE) if counts[verdict]]
+    said += [f"at unequal cost in {counts[UNEQUAL]}"] if counts[UNEQUAL] else []
     said += [f"not known in {counts['-']}"] if counts["-"] else []
     sizes = [effect.change if points else effect.relative for effect in effects]
     known = sorted(size for size in sizes if not math.isnan(size))

@@ -78,15 +78,28 @@ def test_unreachable_rows_say_so() -> None:
         assert "nan" not in text.replace("dominant", "").lower()
 
 
-def test_what_costs_less_is_shown_and_not_compared() -> None:
-    found = made.results(matches=[made.match("latent_perturb"), made.match("dpsgd", status="cheaper")])
-    there = duels(found)
-    said = "strength = 0.1: costs less"
-    assert there.keys() == {("drop 0.05", "dpsgd", "-")}
-    assert there["drop 0.05", "dpsgd", "-"].missing.endswith(said)
-    for form in ("markdown", "latex"):
-        assert words(render(found, form)).count(said) >= 2, "in the headline and in the table"
-    assert said in words(render(found, "terminal"))
+def test_who_costs_less_wins_where_it_leaks_less_and_never_loses() -> None:
+    ours = [made.match("latent_perturb", status="cheaper"), made.match("dpsgd")]
+    there = duels(made.results(matches=ours))
+    assert there["drop 0.05", "dpsgd", "adaptive"].mse.verdict == "better"
+    theirs = made.results(matches=[made.match("latent_perturb"), made.match("dpsgd", status="cheaper")])
+    assert duels(theirs)["drop 0.05", "dpsgd", "adaptive"].mse.verdict == "costs less"
+    for form in ("terminal", "markdown", "latex"):
+        text = words(render(theirs, form))
+        assert "strength = 0.1: costs less" in text or form == "terminal", "there it breaks in two"
+        assert "MSE at unequal cost in 1 (" in text or form == "latex"
+    swapped = {**made.LEVELS, "latent_perturb": made.LEVELS["dpsgd"], "dpsgd": made.LEVELS["latent_perturb"]}
+    assert duels(made.results(swapped, theirs.grid["matches"]))["drop 0.05", "dpsgd", "adaptive"].mse.verdict == "worse"
+    assert duels(made.results(swapped, ours))["drop 0.05", "dpsgd", "adaptive"].mse.verdict == "costs less"
+    level = {**made.LEVELS, "latent_perturb": made.LEVELS["dpsgd"]}
+    assert duels(made.results(level, ours, noise=0.0))["drop 0.05", "dpsgd", "adaptive"].mse.verdict == "tie"
+
+
+def test_two_that_cost_less_are_not_compared() -> None:
+    both = made.results(matches=[made.match(f, status="cheaper") for f in ("latent_perturb", "dpsgd")])
+    (duel,) = duels(both).values()
+    assert duel.missing == "latent_perturb: strength = 1: costs less; dpsgd: strength = 0.1: costs less"
+    assert words(render(both, "markdown")).count(": costs less") >= 4, "in the headline and in the table"
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])

@@ -33,7 +33,7 @@ def results() -> plain.Results:
 
 
 def of_terminal() -> list[Line]:
-    text = as_terminal(results(), 250).partition(END)[0].splitlines()
+    text = as_terminal(results(), 250).partition("How to read it")[0].splitlines()
     found, target = [], ""
     start = next(k for k, line in enumerate(text) if line.startswith("defense ")) + 2
     for line, after in zip(text[start:], text[start + 1 :], strict=False):
