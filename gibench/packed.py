@@ -1,7 +1,7 @@
 """Many results in few files: how they are kept once they are made.
 
     out/cells.parquet, clients.parquet, failed.parquet, audits.parquet, failed_audits.parquet   all rows, sorted by id;
-        the numbers of cells, one row per victim, in single precision: that of the images on which they are measured
+        the numbers of cells, one row per victim, to six digits
     out/provenance.parquet   a row per cell, client and examination: kind, id, commit, and all it comes from (text)
     out/pictures.safetensors of few victims of few cells: <cell>/victims, transmitted, reconstructions, places
     out/checksums.json       of each of these and of grid.json
@@ -198,7 +198,7 @@ def write(out: Path, parts: Mapping[str, Part]) -> None:
         table = part.table.combine_chunks()
         floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
         others = [name for name in table.column_names if name not in floats]
-        if kind == "cells":  # nearly all that is stored, and further digits halve what compression gains
+        if kind == "cells":  # nearly all that is stored, and further digits are noise that does not compress
             table = _rounded(table, floats)
         how = {"use_dictionary": others, "use_byte_stream_split": floats, "write_statistics": [IDS[kind]]}
         _write(path, table, **how)
@@ -214,14 +214,14 @@ def write(out: Path, parts: Mapping[str, Part]) -> None:
 
 
 def _rounded(table: pa.Table, floats: Collection[str]) -> pa.Table:
-    """These columns with the 24 significant bits of single precision, but the range of double."""
+    """These columns with 20 significant bits, six digits."""
     import numpy as np
     import pyarrow as pa
 
     for name in floats:
         column = table[name].combine_chunks()
         part, exponent = np.frexp(column.to_numpy(zero_copy_only=False))  # NaN where there is nothing
-        rounded = pa.array(np.ldexp(np.round(part * 2**24) / 2**24, exponent), mask=np.asarray(column.is_null()))
+        rounded = pa.array(np.ldexp(np.round(part * 2**20) / 2**20, exponent), mask=np.asarray(column.is_null()))
         table = table.set_column(table.column_names.index(name), name, rounded)
     return table
 

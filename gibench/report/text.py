@@ -41,8 +41,9 @@ def signed_percent(value: float, unit: str = "%") -> str:
 
 
 def span(low: float, high: float, before: str = " ") -> str:
-    """An interval in brackets, to stand behind its mean; nothing where there is none."""
-    return "" if math.isnan(low) or math.isnan(high) else f"{before}[{low:.1f}, {high:.1f}]"
+    """An interval in brackets, to stand behind its mean; nothing where there is none. What rounds to nought has no
+    sign."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{before}[{low:z.1f}, {high:z.1f}]"
 
 
 def one_line(text: object) -> str:
