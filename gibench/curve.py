@@ -11,8 +11,6 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Literal
 
-from sklearn.isotonic import IsotonicRegression
-
 LEAST = 0.005
 """Utilities that differ by no more than this count as equal, or by no more than the spread of the seeds."""
 
@@ -64,6 +62,8 @@ class Curve:
     @cached_property
     def fitted(self) -> list[float]:
         """Never rising along `points`."""
+        from sklearn.isotonic import IsotonicRegression  # over a second, which only suites with targets pay
+
         means = [point.mean for point in self.points]
         seeds = [len(point.utilities) for point in self.points]
         places = range(len(self.points))

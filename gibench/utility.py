@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -29,6 +28,8 @@ def utility_of(
 
     Where clients keep weights of their own, image i is classified by client i, counted around: the mean over clients.
     """
+    from sklearn.metrics import balanced_accuracy_score
+
     logits = logits_of(net, defense, test, draws, memory, cut)
     if not bool(logits.isfinite().all()):
         raise FloatingPointError("training diverged: an output of the final model is not finite")
@@ -87,4 +88,6 @@ def memory_of(memory: Memory, members: Sequence[int]) -> Memory:
 
 def _auc(truth: np.ndarray, scores: np.ndarray) -> float:
     """Macro one-against-rest over the classes that occur."""
+    from sklearn.metrics import roc_auc_score
+
     return float(np.mean([roc_auc_score(truth == c, scores[:, c]) for c in np.unique(truth)]))
