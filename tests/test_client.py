@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -297,25 +297,23 @@ def test_any_number_of_images_clients_and_batch_makes_rounds(n: int, clients: in
     assert all(batch.x.shape[:2] == (min(clients, n), b) for batch in Watched.seen)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        *names("defenses"),
+def trainings() -> Iterator[Any]:
+    """Every defense under both protocols; what one does to images hangs on neither protocol nor model."""
+    more = (
         'latent_perturb(kind="bottleneck", autoencoder_epochs=1, epochs=1)',
         'latent_perturb(kind="code", epochs=1, still=true)',
         'latent_perturb(reading="B", fresh=1)',
         'obfuscate(kind="svd_keyed")',
         'obfuscate(kind="pca")',
-    ],
-)
-@pytest.mark.parametrize(
-    ("model", "protocol"),
-    [
-        ("lenet(width=6)", "fedsgd"),
-        ("lenet(width=6)", "fedavg"),
-        pytest.param("convnet(width=8)", "fedsgd", marks=pytest.mark.slow),
-    ],
-)
+    )
+    for spec in (*names("defenses"), *more):
+        again = pytest.mark.slow if build("defenses", spec).place == "data" else ()
+        yield pytest.param(spec, "lenet(width=6)", "fedsgd")
+        yield pytest.param(spec, "lenet(width=6)", "fedavg", marks=again)
+        yield pytest.param(spec, "convnet(width=8)", "fedsgd", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("spec", "model", "protocol"), list(trainings()))
 def test_every_defense_trains_and_its_utility_is_measured(digits: Parts, spec: str, model: str, protocol: str) -> None:
     """One epoch on real images; noise at inference is each image's own, not one draw for all."""
     spec = {"latent_perturb": "latent_perturb(autoencoder_epochs=1, epochs=1)", "dcs": "dcs(steps=2)"}.get(spec, spec)

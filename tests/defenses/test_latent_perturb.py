@@ -142,7 +142,7 @@ def test_a_dearer_bottleneck_says_less(few_aux: Images) -> None:
 
 @pytest.mark.parametrize("kind", ["budget", "bottleneck", "code"])
 def test_a_fit_is_reproducible_and_hangs_on_its_draws(few_aux: Images, kind: str) -> None:
-    tiny = Images(few_aux.x[:100], few_aux.y[:100])
+    tiny = Images(few_aux.x[:50], few_aux.y[:50])
     defense = replace(QUICK, kind=kind)
     one, two = (defense.fit(tiny, Draws(("f",))).state for _ in range(2))
     assert one.keys() == two.keys()
@@ -462,8 +462,9 @@ def test_from_clients_it_learns_on_their_images_and_touches_no_other(digits: Par
     defense = replace(QUICK, learns_from="client")
     few = replace(
         digits,
-        client=Images(digits.client.x[:60], digits.client.y[:60]),
-        aux=Images(digits.aux.x[:80], digits.aux.y[:80]),
+        client=Images(digits.client.x[:40], digits.client.y[:40]),
+        aux=Images(digits.aux.x[:50], digits.aux.y[:50]),
+        test=Images(digits.test.x[:100], digits.test.y[:100]),
     )
     unread = Images(torch.full_like(few.aux.x, torch.nan), few.aux.y)
     state = defense.learn({"aux": unread, "client": few.client}, Draws(("f",))).state
