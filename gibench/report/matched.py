@@ -137,10 +137,9 @@ def _duels(rows: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Duel]:
 
 
 def _lacking(*rows: pd.Series) -> list[pd.Series]:
-    """Those on whose account the two cannot be compared: all that cost less, unless one of the two paid the target."""
-    paid, cheaper = ([row for row in rows if row["n"] and row["status"] == status] for status in ("matched", "cheaper"))
-    useful = [*paid, *cheaper] if paid else []
-    return [row for row in rows if not any(row is one for one in useful)]
+    """Those on whose account the two cannot be compared: without scores, or both at costs of their own."""
+    without = [row for row in rows if row["status"] not in ("matched", "cheaper") or not row["n"]]
+    return without or (list(rows) if all(row["status"] == "cheaper" for row in rows) else [])
 
 
 def _effect(
