@@ -10,10 +10,10 @@ quick: $(READY)
 	$(BIN)/gibench report suite=quick
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --dist worksteal
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 bench: .venv/.bench
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m benchmarks.overhead
