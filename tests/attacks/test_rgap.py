@@ -28,8 +28,10 @@ def psnr(guess: Guess, batch: Batch) -> torch.Tensor:
     return -10 * (guess.x - batch.x).square().flatten(1).mean(1).clamp(min=1e-30).log10()
 
 
-@pytest.mark.parametrize(("dtype", "least"), [(F64, 100), (torch.float32, 60)])
-@pytest.mark.parametrize("activation", ["leaky_relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize(
+    ("activation", "dtype", "least"),
+    [("leaky_relu", F64, 100), ("tanh", F64, 100), ("sigmoid", F64, 100), ("tanh", torch.float32, 60)],
+)
 def test_a_small_convolutional_net_is_solved(digits: Parts, activation: str, dtype: torch.dtype, least: float) -> None:
     view, batch = scene(digits, f'lenet(activation="{activation}")', dtype)
     guess = run(view)

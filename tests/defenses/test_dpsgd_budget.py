@@ -25,8 +25,9 @@ from gibench.types import Images
 EXPOSURE = Exposure(images=50, all_images=2000, batch=1, rounds=500, local_steps=1)
 
 
-@pytest.mark.parametrize("budget", [1.0, 8.0, 20.0, 1e3, 1e6, 1e9, 1e12])
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize(
+    ("budget", "steps"), [(1.0, 1), (8.0, 4), (20.0, 1), (1e3, 4), (1e6, 1), (1e9, 4), (1e12, 1), (1e12, 4)]
+)
 def test_the_training_spends_the_budget(budget: float, steps: int) -> None:
     exposure = replace(EXPOSURE, local_steps=steps)
     spent = DPSGDBudget(epsilon=budget).planned(exposure).accounting(exposure)
