@@ -98,18 +98,19 @@ def run(
     if plan.jobs:
         _check_data(cells(suite), examinations(suite))
     already, done, failed = len(plan.done), 0, dict[str, tuple[str, str]]()
-    while True:
-        store.open(describe_grid(plan))
-        on_plan(plan, len(devices))
-        for event in execute(plan, store, LocalWorkers(devices, str(store.out))):
-            on_event(event)
-            done += event.kind == "done"
-            if event.kind == "failed":
-                failed[event.job.id] = (event.job.label, event.reason)
-        plan = _after(plan, store, {id: reason for id, (_, reason) in failed.items()})
-        if not plan.jobs:
+    with LocalWorkers(devices, str(store.out)) as processes:
+        while True:
             store.open(describe_grid(plan))
-            return Summary(done, already, len(plan.skipped), list(failed.values()))
+            on_plan(plan, len(devices))
+            for event in execute(plan, store, processes):
+                on_event(event)
+                done += event.kind == "done"
+                if event.kind == "failed":
+                    failed[event.job.id] = (event.job.label, event.reason)
+            plan = _after(plan, store, {id: reason for id, (_, reason) in failed.items()})
+            if not plan.jobs:
+                store.open(describe_grid(plan))
+                return Summary(done, already, len(plan.skipped), list(failed.values()))
 
 
 def execute(plan: Plan, store: Store, workers: Workers) -> Iterator[Event]:

@@ -226,10 +226,10 @@ def test_a_run_solves_its_targets_by_itself_and_a_second_one_finds_nothing_to_do
         defenses=["dpsgd(sigma=[0.01, 10])"],
         seeds=[0],
         match={"drop": [0.2]},
-        client_images=128,
+        client_images=64,
         aux_images=60,
         tune_images=1,
-        training={"clients": 8, "epochs": 8, "batch": 4},
+        training={"clients": 4, "epochs": 8, "batch": 4},
     )
     summary = run(real, tmp_path, workers=1, device="cpu")
     assert not summary.failed

@@ -11,54 +11,57 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Self
 
 from gibench.machine import keep_freed_memory
 from gibench.workers import Event, Job, perform
 
 
-@dataclass(frozen=True)
 class LocalWorkers:
-    """`devices` names the device of each process; results go to the folder `out`."""
+    """`devices` names the device of each process; results go to the folder `out`. Processes start with their first job
+    and stay for the next jobs until the context ends.
+    """
 
-    devices: tuple[str, ...]
-    out: str
+    def __init__(self, devices: Sequence[str], out: str) -> None:
+        self._seats = [_Seat(number, device, out) for number, device in enumerate(devices)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for seat in self._seats:
+            seat.stop()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
-        """Run every job whose predecessors succeeded. Closing the iterator stops all processes."""
+        """Run every job whose predecessors succeeded."""
         waiting, finished, failed = list(jobs), set[str](), dict[str, str]()
         known = {job.id for job in jobs}
         tries: dict[str, int] = {}
-        seats = [_Seat(number, device, self.out) for number, device in enumerate(self.devices[: max(1, len(jobs))])]
-        try:
-            while waiting or any(seat.job for seat in seats):
-                for job in [j for j in waiting if any(p in failed for p in j.after)]:
-                    waiting.remove(job)
-                    failed[job.id] = next(failed[p] for p in job.after if p in failed)
-                    yield Event("failed", job, -1, reason=failed[job.id])
-                for seat in seats:
-                    ready = (j for j in waiting if all(p in finished or p not in known for p in j.after))
-                    if seat.job is None and (next_job := next(ready, None)):
-                        waiting.remove(next_job)
-                        seat.start(next_job)
-                        yield Event("started", next_job, seat.number)
-                for seat in _answered([seat for seat in seats if seat.job]):
-                    job, reason, seconds = seat.collect()
-                    if not reason:
-                        finished.add(job.id)
-                        yield Event("done", job, seat.number, seconds)
-                    elif tries.setdefault(job.id, 1) < 2:
-                        tries[job.id] += 1
-                        waiting.insert(0, job)
-                        yield Event("retried", job, seat.number, seconds, reason)
-                    else:
-                        failed[job.id] = f"client failed: {reason}" if job.kind == "client" else reason
-                        yield Event("failed", job, seat.number, seconds, reason)
-        finally:
-            for seat in seats:
-                seat.stop()
+        while waiting or any(seat.job for seat in self._seats):
+            for job in [j for j in waiting if any(p in failed for p in j.after)]:
+                waiting.remove(job)
+                failed[job.id] = next(failed[p] for p in job.after if p in failed)
+                yield Event("failed", job, -1, reason=failed[job.id])
+            for seat in self._seats:
+                ready = (j for j in waiting if all(p in finished or p not in known for p in j.after))
+                if seat.job is None and (next_job := next(ready, None)):
+                    waiting.remove(next_job)
+                    seat.start(next_job)
+                    yield Event("started", next_job, seat.number)
+            for seat in _answered([seat for seat in self._seats if seat.job]):
+                job, reason, seconds = seat.collect()
+                if not reason:
+                    finished.add(job.id)
+                    yield Event("done", job, seat.number, seconds)
+                elif tries.setdefault(job.id, 1) < 2:
+                    tries[job.id] += 1
+                    waiting.insert(0, job)
+                    yield Event("retried", job, seat.number, seconds, reason)
+                else:
+                    failed[job.id] = f"client failed: {reason}" if job.kind == "client" else reason
+                    yield Event("failed", job, seat.number, seconds, reason)
 
 
 class _Seat:

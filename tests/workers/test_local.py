@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], Store,
     faulty = {how: replace(cell, attack=Faulty(how=how)) for how in ("raise", "die", str(folder / "once"))}
     jobs = [plan.jobs[0], *(Job(c.id, c, (cell.client.id,)) for c in faulty.values()), plan.jobs[1]]
     store.open(describe_grid(plan))
-    workers = LocalWorkers(("cpu", "cpu"), str(store.out))
-    events = list(execute(replace(plan, cells=[cell, *faulty.values()], jobs=jobs), store, workers))
+    with LocalWorkers(("cpu", "cpu"), str(store.out)) as workers:
+        events = list(execute(replace(plan, cells=[cell, *faulty.values()], jobs=jobs), store, workers))
     return events, store, {Path(how).name: c.id for how, c in faulty.items()}
 
 
@@ -74,8 +75,23 @@ def test_a_client_that_fails_takes_its_cells_along(tmp_path: Path) -> None:
     store = Store(tmp_path)
     plan = make_plan(SUITE.model_copy(update={"training": SUITE.training.model_copy(update={"lr": 1e30})}), store)
     store.open(describe_grid(plan))
-    events = list(execute(plan, store, LocalWorkers(("cpu",), str(tmp_path))))
+    with LocalWorkers(("cpu",), str(tmp_path)) as workers:
+        events = list(execute(plan, store, workers))
     assert not [event for event in events if event.kind == "done"]
     failed = [event.reason for event in events if event.kind == "failed"]
     assert all("client failed: FloatingPointError: training diverged" in reason for reason in failed[1:])
     assert store.read().rows.reason.str.contains("training diverged").all()
+
+
+def test_processes_stay_for_the_next_jobs_and_go_with_the_context(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = make_plan(SUITE, store)
+    store.open(describe_grid(plan))
+    train, attack = plan.jobs
+    with LocalWorkers(("cpu",), str(tmp_path)) as workers:
+        assert [event.kind for event in workers.run([train])] == ["started", "done"]
+        there = active_children()
+        assert len(there) == 1
+        assert [event.kind for event in workers.run([attack])] == ["started", "done"]
+        assert active_children() == there
+    assert not active_children()
