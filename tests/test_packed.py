@@ -105,7 +105,9 @@ def test_packing_in_place_leaves_no_small_file_and_keeps_images_and_cache(store:
 def test_numbers_of_cells_are_kept_to_six_digits_others_as_they_are(tmp_path: Path) -> None:
     made, exact = Store(tmp_path / "out"), [1 / 3, -1e300 / 3, math.inf, math.nan, 2**-1074, 0.0, None]
     made.open(GRID)
-    made.write_rows("cells", "b", [row("b", k, psnr=number) for k, number in enumerate(exact)], {"commit": "one"})
+    found = json.dumps({"prior_only": 100 / 7, "dlg": math.nan})
+    rows = [row("b", k, psnr=number, members=found if k else None) for k, number in enumerate(exact)]
+    made.write_rows("cells", "b", rows, {"commit": "one"})
     client = {"client": "kb", "dataset": "digits", "model": "lenet", "defense": "none", "utility": 1 / 3}
     made.write_rows("clients", "kb", [client], {"commit": "one"})
     before = made.read()
@@ -116,6 +118,9 @@ def test_numbers_of_cells_are_kept_to_six_digits_others_as_they_are(tmp_path: Pa
         assert found != number
         assert abs(found / number - 1) < 2**-20
         assert (math.frexp(found)[0] * 2**20).is_integer()
+    assert pq.read_table(made.out / "cells.parquet")["members"].to_pylist()[:2] == [
+        None, '{"prior_only": 14.2857, "dlg": NaN}'
+    ]  # fmt: skip
     pd.testing.assert_frame_equal(made.read().clients, before.clients, check_exact=True)
 
 
